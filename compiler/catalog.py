@@ -1,0 +1,29 @@
+"""Catalogs: the layers, losses, optimizers … a package defines, found by looking, so that adding one is adding a file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@cache
+def catalog(package: str, base: type[T]) -> Mapping[str, type[T]]:
+    """Concrete subclasses of `base` defined in the modules of `package`, by their `keyword`."""
+    root = importlib.import_module(package)
+    found: dict[str, type[T]] = {}
+    for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda m: m.name):
+        module = importlib.import_module(f"{package}.{info.name}")
+        for _, item in inspect.getmembers(module, inspect.isclass):
+            if item.__module__ != module.__name__ or not issubclass(item, base) or inspect.isabstract(item):
+                continue
+            keyword: str = item.keyword
+            if keyword in found:
+                raise AssertionError(f"{keyword} is defined twice: {found[keyword]} and {item}")
+            found[keyword] = item
+    return found

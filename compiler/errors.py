@@ -1,0 +1,61 @@
+"""The user's mistakes: diagnostics with place, fact and advice, and the one exception that carries them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dlc.compiler.source import Span
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One mistake.
+
+    `code` is stable ("E0301"; docs/errors.md lists them), `message` one line that states the fact, `label` the text
+    beside the underline, `notes` further facts (shapes and who made them, then the chain of block calls, innermost
+    first), `help` what to do about it.
+    """
+
+    code: str
+    message: str
+    span: Span | None = None
+    label: str = ""
+    notes: tuple[str, ...] = ()
+    help: str = ""
+
+    def render(self) -> str:
+        """The diagnostic as text: header, place, source line with the culprit underlined, notes, help."""
+        lines = [f"error[{self.code}]: {self.message}"]
+        if self.span is not None:
+            number, column = self.span.line, self.span.column
+            text = self.span.file.line(number)
+            gutter = " " * len(str(number))
+            width = max(1, min(self.span.end - self.span.start, len(text) - column + 1))
+            pointer = "".join("\t" if c == "\t" else " " for c in text[: column - 1]) + "^" * width
+            lines.append(f"{gutter}--> {self.span}")
+            lines.append(f"{gutter} |")
+            lines.append(f"{number} | {text}".rstrip())
+            lines.append(f"{gutter} | {pointer} {self.label}".rstrip())
+        else:
+            gutter = ""
+        lines += [f"{gutter} = {note}" for note in self.notes]
+        if self.help:
+            lines.append(f"{gutter} = help: {self.help}")
+        return "\n".join(lines)
+
+
+class DlcError(Exception):
+    """A mistake of the user's: a wrong spec, artifact, array, setting or file.
+
+    The tool prints the diagnostics and exits with 1; a traceback is never shown for one.
+    """
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("\n\n".join(d.render() for d in self.diagnostics))
+
+    @classmethod
+    def of(cls, code: str, message: str, *, span: Span | None = None, help: str = "", notes: Sequence[str] = ()) -> DlcError:
+        """An error of a single diagnostic."""
+        return cls([Diagnostic(code, message, span, notes=tuple(notes), help=help)])

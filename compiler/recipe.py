@@ -1,0 +1,96 @@
+"""The resolved recipe: what a `data` and a `train` section of a spec are once every name and number is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlc.compiler.initializers.base import Initializer
+from dlc.compiler.losses.base import Loss
+from dlc.compiler.network import Network
+from dlc.compiler.optimizers.base import Optimizer
+from dlc.compiler.source import Span
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """A `data` section. `source` and `augment` are instances from the runtime's catalogs (sources, transforms).
+
+    `validate` is the fraction split off the training part; `normalize` is "per_channel", "per_pixel", None, or a pair
+    (mean, std) of tuples, one number per channel.
+    """
+
+    name: str
+    source: Any
+    validate: float = 0.0
+    resize: tuple[int, int] | None = None
+    normalize: str | tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    augment: tuple[Any, ...] = ()
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """`weight * loss(output)`."""
+
+    loss: Loss
+    output: str
+    weight: float = 1.0
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerGroup:
+    """An optimizer for the parameters whose dotted name matches `pattern` ("features.*"); None: all others."""
+
+    optimizer: Optimizer
+    pattern: str | None = None
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """`kind` "l1", "l2" (added to the gradient) or "decay" (decoupled), with its rate; `excluded` names roles
+    ("bias", "norm") or layer keywords ("batch_norm") or dotted-name patterns that it leaves alone."""
+
+    kind: str
+    rate: float
+    excluded: tuple[str, ...] = ()
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class InitGroup:
+    """An initializer for the weights whose dotted name matches `pattern`; None: all weights without one of their own."""
+
+    initializer: Initializer
+    pattern: str | None = None
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A `train` section. `schedules` run one after the other (`a then b`); empty means a constant rate.
+
+    Exactly one of `epochs` and `steps` is given. `stop` and `metrics` are instances from the runtime's catalogs.
+    `init_from` is a weights file to start from, matched by name and shape.
+    """
+
+    name: str
+    network: Network
+    data: DataRecipe
+    losses: tuple[LossTerm, ...]
+    optimizers: tuple[OptimizerGroup, ...]
+    schedules: tuple[Any, ...] = ()
+    regularizers: tuple[Regularizer, ...] = ()
+    init: tuple[InitGroup, ...] = ()
+    init_from: str | None = None
+    batch: int = 32
+    epochs: float | None = None
+    steps: int | None = None
+    stop: Any = None
+    metrics: tuple[Any, ...] = ()
+    seed: int = 0
+    settings: Mapping[str, str] = field(default_factory=dict)  # the section as written, after --set, for recipe.json
+    span: Span | None = None
