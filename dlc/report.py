@@ -1,0 +1,128 @@
+"""What the command line prints: tables of networks and profiles, and the same as plain data for `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dlc.compiler.errors import Diagnostic, DlcError
+from dlc.compiler.network import Network
+from dlc.runtime.errors import RuntimeFault
+
+
+def diagnostic(d: Diagnostic) -> dict[str, Any]:
+    """A diagnostic as plain data; file, line and column are null for a mistake without a place."""
+    return {
+        "code": d.code,
+        "message": d.message,
+        "file": d.span.file.name if d.span else None,
+        "line": d.span.line if d.span else None,
+        "column": d.span.column if d.span else None,
+        "help": d.help,
+    }
+
+
+def diagnostics(error: DlcError | RuntimeFault) -> list[dict[str, Any]]:
+    """The diagnostics of an error as plain data."""
+    if isinstance(error, DlcError):
+        return [diagnostic(d) for d in error.diagnostics]
+    return [diagnostic(Diagnostic(error.code, error.message, help=error.help))]
+
+
+def network(net: Network) -> dict[str, Any]:
+    """A network as plain data: totals of the inference form, and a row per layer call.
+
+    `params` counts trained weights and biases (a shared weight once), `macs` multiply-adds of convolutions and linear
+    layers for one sample, `activation_bytes` the float32 output for one sample.
+    """
+    inference = {id(call) for call in net.inference_calls()}
+    counted: set[str] = set()
+    layers = []
+    for call in net.calls:
+        fresh = {key: name for key, name in call.weights.items() if name not in counted}
+        counted.update(fresh.values())
+        layers.append(
+            {
+                "name": call.name,
+                "op": call.layer.keyword,
+                "output_shape": list(call.output.shape),
+                "params": sum(_size(call.parameters[key].shape) for key in fresh if call.parameters[key].trainable),
+                "macs": call.layer.macs(*(t.shape for t in call.inputs)),
+                "activation_bytes": 4 * _size(call.output.shape),
+                "training_only": id(call) not in inference,
+            }
+        )
+    kept = [row for row in layers if not row["training_only"]]
+    return {
+        "name": net.name,
+        "inputs": [{"name": i.name, "shape": list(i.shape)} for i in net.inputs],
+        "outputs": [
+            {"name": o.name, "shape": list(o.tensor.shape), "training_only": o.training_only} for o in net.outputs
+        ],
+        "params": sum(row["params"] for row in kept),
+        "macs": sum(row["macs"] for row in kept),
+        "params_training": sum(row["params"] for row in layers),
+        "macs_training": sum(row["macs"] for row in layers),
+        "activation_bytes": sum(row["activation_bytes"] for row in kept),
+        "layers": layers,
+    }
+
+
+def print_network(net: Network) -> None:
+    """Prints the table of a network: one row per layer call, then the totals."""
+    facts = network(net)
+    table = Table(title=f"{net.name}  ({', '.join(f'{i.name}: {list(i.shape)}' for i in net.inputs)})", title_justify="left")
+    table.add_column("layer")
+    table.add_column("op")
+    for heading in ("output", "parameters", "MACs", "activations"):
+        table.add_column(heading, justify="right")
+    for row in facts["layers"]:
+        shape = " x ".join(map(str, row["output_shape"]))
+        name = row["name"] + (" (training)" if row["training_only"] else "")
+        table.add_row(name, row["op"], shape, _count(row["params"]), _count(row["macs"]), _bytes(row["activation_bytes"]))
+    table.add_section()
+    table.add_row("total", "", "", _count(facts["params"]), _count(facts["macs"]), _bytes(facts["activation_bytes"]))
+    if facts["params_training"] != facts["params"]:
+        table.add_row("in training", "", "", _count(facts["params_training"]), _count(facts["macs_training"]), "")
+    _console().print(table)
+
+
+def print_profile(rows: Sequence[Mapping[str, Any]], total_ms: float) -> None:
+    """Prints the table of a profile: one row per kernel with its time, share of the sum and GFLOP/s."""
+    table = Table()
+    for heading in ("layer", "kernel"):
+        table.add_column(heading)
+    for heading in ("ms", "share", "GFLOP/s"):
+        table.add_column(heading, justify="right")
+    whole = sum(row["ms"] for row in rows) or 1.0
+    for row in rows:
+        rate = f"{row['gflops']:.1f}" if row["gflops"] else ""
+        table.add_row(row["layer"], row["what"], f"{row['ms']:.4f}", f"{row['ms'] / whole:.1%}", rate)
+    table.add_section()
+    table.add_row("sum", "", f"{whole:.4f}", "", "")
+    table.add_row("whole call", "", f"{total_ms:.4f}", "", "")
+    _console().print(table)
+
+
+def _console() -> Console:
+    """A console that never cuts a table to the width of a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:.2f} MB" if number >= 1e5 else f"{number / 1e3:.1f} kB"
