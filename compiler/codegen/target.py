@@ -1,0 +1,225 @@
+"""Targets: what machine code is made for. Names are checked without the compiler; facts are found when asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import os
+import platform
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dlc.compiler.errors import DlcError
+
+TARGETS = {
+    "cpu": "this machine's processor",
+    "cpu:NAME": "a processor by LLVM's name for it, as in cpu:znver4 or cpu:neoverse-n1",
+    "x86-64-v3": "x86-64 with AVX2 and FMA",
+    "x86-64-v4": "x86-64 with AVX-512",
+    "aarch64": "64-bit ARM with NEON",
+    "cuda": "this machine's NVIDIA GPU",
+    "cuda:sm_NN": "NVIDIA GPUs of one compute capability, as in cuda:sm_90; needs no GPU to compile",
+}
+"""The spellings that `Target.parse` takes, with a line on each."""
+
+CUDA_ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121")
+
+COMMON_CPUS = (
+    "x86-64-v2", "x86-64-v3", "x86-64-v4", "haswell", "skylake", "skylake-avx512", "icelake-server", "sapphirerapids",
+    "graniterapids", "alderlake", "znver1", "znver2", "znver3", "znver4", "znver5", "neoverse-n1", "neoverse-n2",
+    "neoverse-v1", "neoverse-v2", "cortex-a72", "cortex-a76", "apple-m1", "apple-m2", "apple-m3", "generic",
+)  # fmt: skip
+"""Names to suggest; LLVM decides which are valid."""
+
+_CPU_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What machine code is made for. `name` is its spelling, as `parse` takes it."""
+
+    name: str
+
+    @staticmethod
+    def parse(text: str) -> CpuTarget | CudaTarget:
+        """The target of that name. Raises DlcError with a suggestion for an unknown one."""
+        if text == "cpu":
+            return CpuTarget(text)
+        if text in ("x86-64-v3", "x86-64-v4"):
+            return CpuTarget(text, text, "x86_64-linux-gnu")
+        if text == "aarch64":
+            return CpuTarget(text, "generic", "aarch64-linux-gnu")
+        if text == "cuda":
+            return CudaTarget(text)
+        kind, separator, detail = text.partition(":")
+        if kind == "cuda" and separator:
+            if detail not in CUDA_ARCHITECTURES:
+                raise _unknown(text, [f"cuda:{a}" for a in CUDA_ARCHITECTURES])
+            return CudaTarget(text, detail)
+        if kind == "cpu" and separator and _CPU_NAME.fullmatch(detail):
+            return _named_cpu(text, detail)
+        raise _unknown(text, [*(t for t in TARGETS if "N" not in t), *(f"cpu:{c}" for c in COMMON_CPUS)])
+
+
+def _unknown(text: str, candidates: list[str]) -> DlcError:
+    close = difflib.get_close_matches(text, candidates, n=1, cutoff=0.5)
+    advice = f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(TARGETS)
+    return DlcError.of("E0801", f"unknown target {text!r}", help=advice)
+
+
+def _named_cpu(text: str, cpu: str) -> CpuTarget:
+    from tvm.target import codegen  # LLVM knows the names; its import takes a second, so plain targets do without
+
+    for triple in dict.fromkeys((host_triple(), "x86_64-linux-gnu", "aarch64-linux-gnu")):
+        if codegen.llvm_is_valid_cpu(cpu, triple):
+            return CpuTarget(text, cpu, triple)
+    raise _unknown(text, [f"cpu:{c}" for c in COMMON_CPUS])
+
+
+def host_triple() -> str:
+    """LLVM's name for this machine's kind and operating system, without the vendor."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    return f"{machine}-linux-gnu"
+
+
+@dataclass(frozen=True)
+class CpuTarget(Target):
+    """A processor: `cpu` is LLVM's name for it (empty: this machine's), `triple` its kind and operating system.
+
+    The facts below steer schedules. They are properties of the target alone, so that an artifact for a named target
+    does not depend on the machine that compiled it.
+    """
+
+    cpu: str = ""
+    triple: str = ""
+
+    @property
+    def is_host(self) -> bool:
+        """Made for this machine alone."""
+        return not self.cpu
+
+    @cached_property
+    def mcpu(self) -> str:
+        """The processor's name for LLVM."""
+        if self.cpu:
+            return self.cpu
+        from tvm.target import codegen
+
+        return str(codegen.llvm_get_system_cpu())
+
+    @cached_property
+    def mtriple(self) -> str:
+        """The target triple for LLVM."""
+        return self.triple or host_triple()
+
+    @cached_property
+    def features(self) -> frozenset[str]:
+        """Those of the instruction set features that schedules ask for which the processor has."""
+        from tvm.target import codegen
+
+        asked = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "neon", "sve")
+        return frozenset(f for f in asked if codegen.target_has_features(f, self.tvm))
+
+    @cached_property
+    def lanes(self) -> int:
+        """float32 numbers in one vector register."""
+        if self.mtriple.startswith("x86_64"):
+            return 16 if "avx512f" in self.features else 8 if "avx2" in self.features else 4
+        return 4
+
+    @cached_property
+    def registers(self) -> int:
+        """Vector registers."""
+        return 16 if self.mtriple.startswith("x86_64") and "avx512f" not in self.features else 32
+
+    @cached_property
+    def cores(self) -> int:
+        """Cores to keep busy: this machine's for target `cpu`, else 4."""
+        if not self.is_host:
+            return 4
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @cached_property
+    def l1(self) -> int:
+        """Bytes of one core's level 1 data cache."""
+        return (self.is_host and _cache_size(1)) or 32 * 1024
+
+    @cached_property
+    def l2(self) -> int:
+        """Bytes of one core's level 2 cache."""
+        return (self.is_host and _cache_size(2)) or 512 * 1024
+
+    @cached_property
+    def tvm(self) -> Any:
+        """TVM's object for the target."""
+        import tvm.target
+
+        return tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.mtriple})
+
+
+def _cache_size(level: int) -> int:
+    """Bytes of this machine's data cache of a level, 0 where the system does not say."""
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            if (index / "level").read_text().strip() != str(level):
+                continue
+            if (index / "type").read_text().strip() == "Instruction":
+                continue
+            size = (index / "size").read_text().strip()
+            return int(size.rstrip("KM")) * {"K": 1024, "M": 1024**2}.get(size[-1], 1)
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+@dataclass(frozen=True)
+class CudaTarget(Target):
+    """An NVIDIA GPU: `architecture` is its compute capability ("sm_90"; empty: this machine's GPU)."""
+
+    architecture: str = ""
+
+    @cached_property
+    def arch(self) -> str:
+        """The compute capability to compile for. Raises DlcError where it is not given and no GPU is found."""
+        found = self.architecture or _local_gpu()
+        if not found:
+            raise DlcError.of(
+                "E0802",
+                "target 'cuda' means this machine's GPU, and no NVIDIA GPU was found",
+                help="name the architecture, for example cuda:sm_90",
+            )
+        return found
+
+    @cached_property
+    def host(self) -> CpuTarget:
+        """The processor that launches the kernels."""
+        return CpuTarget("x86-64-v3", "x86-64-v3", "x86_64-linux-gnu")
+
+    @property
+    def lanes(self) -> int:
+        """Weights are packed by output channels in this many: 1, GPUs read them in canonical order."""
+        return 1
+
+    @cached_property
+    def tvm(self) -> Any:
+        """TVM's object for the target."""
+        import tvm.target
+
+        return tvm.target.Target({"kind": "cuda", "arch": self.arch}, host=self.host.tvm)
+
+
+def _local_gpu() -> str:
+    """The first GPU's compute capability, "" where there is no driver or no GPU."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+            return ""
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    except (OSError, AttributeError):
+        return ""
+    return f"sm_{major.value}{minor.value}"
