@@ -1,0 +1,132 @@
+"""What an op's `lower` may use: the lowering context and its maths. Codegen implements both over TensorIR.
+
+Ops never import the code generator's library: a lowering is written against these protocols, so that the same formula
+gives the numpy reference and the compiled kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from dlc.compiler.ir.types import Dim, DType
+
+Expression = Any
+"""A scalar: in a kernel an expression with Python's arithmetic, comparison and bit operators; in numpy an array."""
+
+Axis = Any
+"""An iteration variable; it can be used in index arithmetic (`+ - * // %`, all rounding to minus infinity)."""
+
+
+class Tensor(Protocol):
+    """An operand or an intermediate result inside a kernel."""
+
+    @property
+    def dtype(self) -> str:
+        """The element type, by numpy's name."""
+
+    @property
+    def shape(self) -> Sequence[Any]:
+        """The extents: ints, or the symbolic batch."""
+
+    def __call__(self, *indices: Any) -> Expression:
+        """The element at these indices, one per axis (none for a scalar)."""
+
+
+class Maths(Protocol):
+    """Functions on scalars of one element type; `+ - * /`, comparisons, `& | ^ << >>` are Python's operators.
+
+    Python numbers may stand beside floating-point expressions; integers of another type than int32 need `constant`.
+    """
+
+    def exp(self, x: Expression) -> Expression:
+        """e to the power x."""
+
+    def log(self, x: Expression) -> Expression:
+        """Natural logarithm."""
+
+    def sqrt(self, x: Expression) -> Expression:
+        """Square root."""
+
+    def tanh(self, x: Expression) -> Expression:
+        """Hyperbolic tangent."""
+
+    def erf(self, x: Expression) -> Expression:
+        """The error function."""
+
+    def power(self, x: Expression, y: Expression) -> Expression:
+        """x to the power y."""
+
+    def floor(self, x: Expression) -> Expression:
+        """The largest whole number not above x, in x's type."""
+
+    def absolute(self, x: Expression) -> Expression:
+        """The magnitude."""
+
+    def maximum(self, x: Expression, y: Expression) -> Expression:
+        """The larger one."""
+
+    def minimum(self, x: Expression, y: Expression) -> Expression:
+        """The smaller one."""
+
+    def equal(self, x: Expression, y: Expression) -> Expression:
+        """Whether both are equal, a boolean (an operator would compare the expressions' identity)."""
+
+    def where(self, condition: Expression, x: Expression, y: Expression) -> Expression:
+        """x where the condition holds, else y; both may be evaluated (see `Lowering.guarded`)."""
+
+    def cast(self, x: Expression, dtype: DType) -> Expression:
+        """x in another element type; floats to integers round towards zero."""
+
+    def constant(self, value: float | int | bool, dtype: DType) -> Expression:
+        """A number of an element type."""
+
+
+class Lowering(Protocol):
+    """The context `t` of `Op.lower`."""
+
+    @property
+    def maths(self) -> Maths:
+        """The maths over kernel expressions."""
+
+    @property
+    def batch(self) -> Any:
+        """The extent that `N` stands for: an int or a symbolic variable."""
+
+    def extent(self, dim: Dim) -> Any:
+        """The extent of a graph dimension: `batch` for N, else the int itself."""
+
+    def compute(
+        self,
+        shape: Sequence[Any],
+        f: Callable[..., Expression],
+        name: str,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """A tensor of `shape` (N allowed) whose element at `indices` is `f(*indices)`.
+
+        `attrs` become block attributes; schedule rules recognise an anchor by `{"dlc.anchor": "conv2d", …}`.
+        """
+
+    def reduce_axis(self, extent: Any, name: str) -> Axis:
+        """An axis from 0 to `extent` (N allowed) for `sum`, `max` and `min`."""
+
+    def sum(self, x: Expression, axis: Sequence[Axis]) -> Expression:
+        """The sum over reduce axes; only as the whole body of a `compute`."""
+
+    def max(self, x: Expression, axis: Sequence[Axis]) -> Expression:
+        """The maximum over reduce axes; only as the whole body of a `compute`."""
+
+    def min(self, x: Expression, axis: Sequence[Axis]) -> Expression:
+        """The minimum over reduce axes; only as the whole body of a `compute`."""
+
+    def all_of(self, *conditions: Expression) -> Expression:
+        """Whether all conditions hold; True without any."""
+
+    def guarded(self, condition: Expression, x: Expression, otherwise: Expression) -> Expression:
+        """x where the condition holds, else `otherwise`; x is not evaluated (no element read) where it does not."""
+
+    def constant(self, array: np.ndarray) -> Tensor:
+        """A small array known at compile time, as a tensor."""
