@@ -1,0 +1,122 @@
+"""From images as they come to what a network takes: size, scale and normalisation, the same in training and in use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from dlc.runtime.data.resize import resize
+from dlc.runtime.errors import RuntimeFault
+
+
+class Preprocessing(msgspec.Struct, frozen=True):
+    """What happens to an image before the network sees it: resize to `height` x `width`, then `(x - mean) / std`.
+
+    uint8 images count 0..255 and are divided by 255 first; float images are taken as they are, so `mean` and `std` are
+    in units of 0..1. Both hold one number per channel, or one per value in channels, height, width order.
+    A resize scales the whole image (see `resize`); it neither pads nor crops. uint8 images are rounded to uint8 again
+    after it, so that a resized data set can be kept as bytes and gives the same numbers as an image resized in use.
+    """
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Images of any size -> float32 [n, channels, height, width], ready for the network.
+
+        Takes [n, c, h, w] and [c, h, w], the same with channels last, and [n, h, w] and [h, w] where `channels` is 1.
+        Raises RuntimeFault where the array is none of these.
+        """
+        images = resize(self._batch(np.asarray(images)), self.height, self.width)
+        return self.normalize(images)
+
+    def normalize(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Images [n, channels, height, width] -> float32, `(x - mean) / std`; uint8 counts 0..255."""
+        step = 255.0 if images.dtype == np.uint8 else 1.0
+        return self.scale_shift(step, images, out)
+
+    def scale_shift(self, step: float, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """`(x / step - mean) / std` in one multiplication and one addition, float32, into `out` where given."""
+        scale, offset = self._factors(step)
+        out = np.multiply(images, scale, out=out, dtype=np.float32)
+        return np.add(out, offset, out=out)
+
+    def _factors(self, step: float) -> tuple[np.ndarray, np.ndarray]:
+        per_channel = len(self.mean) == self.channels
+        shape = (self.channels, 1, 1) if per_channel else (self.channels, self.height, self.width)
+        mean = np.asarray(self.mean, np.float64).reshape(shape)
+        std = np.asarray(self.std, np.float64).reshape(shape)
+        return (1.0 / (step * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def _batch(self, images: np.ndarray) -> np.ndarray:
+        if images.dtype != np.uint8:
+            if images.dtype.kind not in "fiub":
+                raise RuntimeFault("R0301", f"images are numbers, but this array holds {images.dtype}")
+            if images.dtype.kind in "iu":
+                raise RuntimeFault(
+                    "R0301",
+                    f"images are uint8 (0 to 255) or float (0 to 1), but this array holds {images.dtype}",
+                    help="convert it: array.astype(numpy.uint8) or array.astype(numpy.float32) / 255",
+                )
+            images = images.astype(np.float32, copy=False)
+        shape, channels = images.shape, self.channels
+        if images.ndim == 4 and shape[1] == channels:
+            return images
+        if images.ndim == 3 and shape[0] == channels:
+            return images[None]
+        if channels == 1 and images.ndim == 3 and shape[2] != 1:
+            return images[:, None]
+        if channels == 1 and images.ndim == 2:
+            return images[None, None]
+        if images.ndim in (3, 4) and shape[-1] == channels:
+            return np.moveaxis(images[None] if images.ndim == 3 else images, -1, 1)
+        raise RuntimeFault(
+            "R0302",
+            f"expected images of {channels} channel{'s' if channels != 1 else ''}, got an array of shape {list(shape)}",
+            help=f"give [n, {channels}, height, width] or [{channels}, height, width]",
+        )
+
+
+def statistics(images: np.ndarray, *, per_pixel: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation (divided by n - 1) of images [n, c, h, w], in units of 0..1.
+
+    One number per channel, or with `per_pixel` the mean of each value in channels, height, width order, with its own
+    deviation. uint8 images are summed exactly, as integers. A constant channel or pixel gets the deviation 1.
+    """
+    n, channels = images.shape[:2]
+    if per_pixel:
+        step = 255.0 if images.dtype == np.uint8 else 1.0
+        mean = images.mean(axis=0, dtype=np.float64)
+        square = np.zeros_like(mean)
+        for start in range(0, n, 1024):
+            square += np.square(images[start : start + 1024] - mean).sum(axis=0)
+        std = np.sqrt(square / max(n - 1, 1)) / step
+        return _pair((mean / step).ravel(), std.ravel())
+    pairs = [_channel(images[:, c]) for c in range(channels)]
+    return _pair([m for m, _ in pairs], [s for _, s in pairs])
+
+
+def _channel(values: np.ndarray) -> tuple[float, float]:
+    count = values.size
+    if values.dtype == np.uint8:
+        histogram = sum((np.bincount(part.ravel(), minlength=256) for part in _parts(values)), np.zeros(256, np.int64))
+        levels = np.arange(256)
+        total, squares = int(histogram @ levels), int(histogram @ levels**2)
+        variance = (squares * count - total * total) / (count * max(count - 1, 1))
+        return total / count / 255.0, variance**0.5 / 255.0
+    mean = float(values.mean(dtype=np.float64))
+    square = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in _parts(values))
+    return mean, (square / max(count - 1, 1)) ** 0.5
+
+
+def _parts(values: np.ndarray) -> list[np.ndarray]:
+    return [values[start : start + 1024] for start in range(0, len(values), 1024)]
+
+
+def _pair(mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(float(m) for m in mean), tuple(float(s) if s > 1e-12 else 1.0 for s in std)
