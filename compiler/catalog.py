@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @cache
 def catalog(package: str, base: type[T]) -> Mapping[str, type[T]]:
-    """Concrete subclasses of `base` defined in the modules of `package`, by their `keyword`."""
+    """Subclasses of `base` with a `keyword` (families share bases without one) in the modules of `package`, by it."""
     root = importlib.import_module(package)
     found: dict[str, type[T]] = {}
     for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda m: m.name):
         module = importlib.import_module(f"{package}.{info.name}")
         for _, item in inspect.getmembers(module, inspect.isclass):
-            if item.__module__ != module.__name__ or not issubclass(item, base) or inspect.isabstract(item):
+            if item.__module__ != module.__name__ or not issubclass(item, base) or not hasattr(item, "keyword"):
                 continue
             keyword: str = item.keyword
             if keyword in found:

@@ -10,6 +10,16 @@ from typing import ClassVar
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.ir import Shape, Value
 
+
+class ArgumentError(Exception):
+    """An argument that no shape is needed to refuse: `field` is the argument's name, `sentence` the fact."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(f"{field}: {sentence}")
+        self.field = field
+        self.sentence = sentence
+
+
 FeatureShape = tuple[int, ...]
 """A tensor's shape as the language shows it: channels, height, width (or features), without the batch."""
 
@@ -70,9 +80,9 @@ class Layer(ABC):
         """The weights that the layer needs for these inputs, in canonical order and form."""
         return {}
 
-    @abstractmethod
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         """The layer as ops. Images are channels last here: [N, height, width, channels]; features are [N, features]."""
+        raise AssertionError(self.keyword)
 
     def macs(self, *inputs: FeatureShape) -> int:
         """Multiply-adds for one sample; only convolutions and linear layers count (docs: numbers)."""

@@ -1,0 +1,153 @@
+"""Normalisation: over the batch, over a sample, over groups of channels, over neighbouring channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dlc.compiler.initializers.constant import Constant, Zeros
+from dlc.compiler.ir import ShapeError
+from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.layers.geometry import image, require_positive, show
+
+
+def _affine(shape: tuple[int, ...]) -> dict[str, ParameterSpec]:
+    return {
+        "weight": ParameterSpec(shape, Constant(1.0), role="norm"),
+        "bias": ParameterSpec(shape, Zeros(), role="norm"),
+    }
+
+
+def _require_eps(eps: float) -> None:
+    if eps <= 0:
+        raise ArgumentError("eps", f"must be above 0, not {eps}")
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """`batch_norm(eps=1e-5, momentum=0.1, affine=true)`: Ioffe and Szegedy 2015, with torch's conventions.
+
+    y = (x - mean) / sqrt(variance + eps) * weight + bias, per channel (or feature). Training uses the batch's mean and
+    biased variance and keeps running = (1 - momentum) * running + momentum * batch, with the unbiased variance (Caffe and
+    Keras mean the other factor by momentum); inference uses the running statistics.
+    """
+
+    keyword: ClassVar[str] = "batch_norm"
+    eps: float = 1e-5
+    momentum: float = 0.1
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        _require_eps(self.eps)
+        if not 0 <= self.momentum <= 1:
+            raise ArgumentError("momentum", f"must be between 0 and 1, not {self.momentum}; it is the new batch's part")
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        return inputs[0]
+
+    def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
+        channels = (inputs[0][0],)
+        statistics = {
+            "running_mean": ParameterSpec(channels, Zeros(), trainable=False, role="statistic"),
+            "running_var": ParameterSpec(channels, Constant(1.0), trainable=False, role="statistic"),
+        }
+        return {**_affine(channels), **statistics} if self.affine else statistics
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """`layer_norm(eps=1e-5, affine=true, over=all)`: Ba, Kiros and Hinton 2016, per sample.
+
+    `over=all` takes mean and variance over all features, with a weight and a bias for each (torch's LayerNorm of the whole
+    shape); `over=channels` over the channels at each pixel, with a weight and a bias per channel (ConvNeXt's).
+    """
+
+    keyword: ClassVar[str] = "layer_norm"
+    eps: float = 1e-5
+    affine: bool = True
+    over: Literal["all", "channels"] = "all"
+
+    def __post_init__(self) -> None:
+        _require_eps(self.eps)
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        return inputs[0]
+
+    def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
+        if not self.affine:
+            return {}
+        return _affine(inputs[0] if self.over == "all" else inputs[0][:1])
+
+
+@dataclass(frozen=True)
+class GroupNorm(Layer):
+    """`group_norm(groups, eps=1e-5, affine=true)`: Wu and He 2018, over the pixels of a group of channels, per sample.
+
+    Weight and bias [C], per channel.
+    """
+
+    keyword: ClassVar[str] = "group_norm"
+    groups: int
+    eps: float = 1e-5
+    affine: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(groups=self.groups)
+        _require_eps(self.eps)
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        if inputs[0][0] % self.groups:
+            raise ShapeError(f"{self.groups} groups do not divide the {inputs[0][0]} channels of {show(inputs[0])}")
+        return inputs[0]
+
+    def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
+        return _affine(inputs[0][:1]) if self.affine else {}
+
+
+@dataclass(frozen=True)
+class InstanceNorm(Layer):
+    """`instance_norm(eps=1e-5, affine=false)`: Ulyanov et al. 2016, each channel of each sample by its own statistics.
+
+    Torch's default, no weight and bias, and no running statistics.
+    """
+
+    keyword: ClassVar[str] = "instance_norm"
+    eps: float = 1e-5
+    affine: bool = False
+
+    def __post_init__(self) -> None:
+        _require_eps(self.eps)
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        _, height, width = image(self.keyword, inputs[0])
+        if height * width == 1:
+            raise ShapeError(f"instance_norm needs more than one pixel, not {show(inputs[0])}: it would give zeros")
+        return inputs[0]
+
+    def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
+        return _affine(inputs[0][:1]) if self.affine else {}
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm(Layer):
+    """`local_response_norm(size=5, alpha=1e-4, beta=0.75, k=1, divide=true)`: Krizhevsky et al. 2012, section 3.3.
+
+    y = x / (k + alpha * s) ** beta, where s sums the squares of the `size` channels around each, divided by `size` (torch,
+    Caffe) unless `divide=false` (the 2012 paper, TensorFlow, which also use k = 2 and k = 1). Of an even size one channel
+    more lies before (torch).
+    """
+
+    keyword: ClassVar[str] = "local_response_norm"
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+    divide: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(size=self.size)
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        image(self.keyword, inputs[0])
+        return inputs[0]

@@ -1,0 +1,28 @@
+"""Softmax over the channels, and its logarithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dlc.compiler.layers.base import FeatureShape, Layer
+
+
+@dataclass(frozen=True)
+class Softmax(Layer):
+    """`softmax`: exp(x) / sum of exp(x), over the features, or over the channels at each pixel."""
+
+    keyword: ClassVar[str] = "softmax"
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Layer):
+    """`log_softmax`: log(softmax(x)), computed without overflow."""
+
+    keyword: ClassVar[str] = "log_softmax"
+
+    def shape(self, *inputs: FeatureShape) -> FeatureShape:
+        return inputs[0]
