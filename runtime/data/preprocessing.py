@@ -43,8 +43,9 @@ class Preprocessing(msgspec.Struct, frozen=True):
     def scale_shift(self, step: float, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """`(x / step - mean) / std` in one multiplication and one addition, float32, into `out` where given."""
         scale, offset = self._factors(step)
-        out = np.multiply(images, scale, out=out, dtype=np.float32)
-        return np.add(out, offset, out=out)
+        scaled: np.ndarray = np.multiply(images, scale, out=out, dtype=np.float32)
+        scaled += offset
+        return scaled
 
     def _factors(self, step: float) -> tuple[np.ndarray, np.ndarray]:
         per_channel = len(self.mean) == self.channels
@@ -118,5 +119,7 @@ def _parts(values: np.ndarray) -> list[np.ndarray]:
     return [values[start : start + 1024] for start in range(0, len(values), 1024)]
 
 
-def _pair(mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _pair(
+    mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(float(m) for m in mean), tuple(float(s) if s > 1e-12 else 1.0 for s in std)

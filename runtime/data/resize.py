@@ -50,7 +50,7 @@ def _taps(have: int, want: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def _filter(part: np.ndarray, taps: list[tuple[np.ndarray, np.ndarray]], axis: int) -> np.ndarray:
     shape = (-1, 1) if axis == 2 else (-1,)
     index, weight = taps[0]
-    total = part.take(index, axis=axis) * weight.reshape(shape)
+    total: np.ndarray = part.take(index, axis=axis) * weight.reshape(shape)
     for index, weight in taps[1:]:
         if weight.any():
             total += part.take(index, axis=axis) * weight.reshape(shape)

@@ -1,0 +1,95 @@
+"""From a source's samples to what training and evaluation read: resized, split, with their normalisation."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dlc.runtime.data.preprocessing import Preprocessing, statistics
+from dlc.runtime.data.resize import resize
+from dlc.runtime.data.sources.base import Dataset, Split
+from dlc.runtime.data.split import stratified
+from dlc.runtime.errors import RuntimeFault
+
+Normalization = str | tuple[Sequence[float], Sequence[float]] | None
+"""What `normalize` holds: "per_channel", "per_pixel", None, or (mean, std) with one number per channel."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The three parts, resized but not normalised, and the preprocessing that a network trained on them needs.
+
+    `validation` is None where nothing was split off. `fingerprint` tells one set of samples from another.
+    """
+
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    fingerprint: str
+
+
+def prepare(
+    dataset: Dataset,
+    *,
+    validate: float = 0.0,
+    size: tuple[int, int] | None = None,
+    normalize: Normalization = None,
+) -> Prepared:
+    """Scales all images to `size` (height, width), splits the fraction `validate` off the training part, stratified and
+    always the same, and takes mean and deviation from what is left of it.
+
+    Raises RuntimeFault where the fraction leaves a part empty or `normalize` does not suit the images.
+    """
+    height, width = size if size is not None else dataset.train.images.shape[2:]
+    train, test = (Split(resize(split.images, height, width), split.labels) for split in (dataset.train, dataset.test))
+    validation = None
+    if validate:
+        train, validation = _divide(train, validate)
+    mean, std = _normalization(train.images, normalize)
+    preprocessing = Preprocessing(train.images.shape[1], height, width, mean, std)
+    fingerprint = _fingerprint((train, test) if validation is None else (train, validation, test))
+    return Prepared(train, validation, test, dataset.classes, preprocessing, fingerprint)
+
+
+def _divide(train: Split, fraction: float) -> tuple[Split, Split]:
+    if not 0 < fraction < 1:
+        raise RuntimeFault(
+            "R0315", f"`validate` is a part of the training samples, above 0 % and below 100 %, not {fraction:.0%}"
+        )
+    keep, chosen = stratified(train.labels, fraction)
+    if len(keep) == 0 or len(chosen) == 0:
+        count = len(train.labels)
+        raise RuntimeFault("R0312", f"`validate {fraction:.3%}` of {count} training samples leaves one part empty")
+    return Split(train.images[keep], train.labels[keep]), Split(train.images[chosen], train.labels[chosen])
+
+
+def _normalization(images: np.ndarray, normalize: Normalization) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    channels = images.shape[1]
+    if normalize is None:
+        return (0.0,) * channels, (1.0,) * channels
+    if isinstance(normalize, str):
+        if normalize not in ("per_channel", "per_pixel"):
+            raise RuntimeFault("R0315", f"`normalize` is per_channel, per_pixel, or mean=… and std=…, not {normalize}")
+        return statistics(images, per_pixel=normalize == "per_pixel")
+    mean, std = (tuple(float(x) for x in numbers) for numbers in normalize)
+    if len(mean) != channels or len(std) != channels:
+        raise RuntimeFault(
+            "R0315",
+            f"`normalize` has {len(mean)} means and {len(std)} deviations for images of {channels} channel{'s' if channels > 1 else ''}",
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and min(std) > 0):
+        raise RuntimeFault("R0315", f"`normalize` needs finite means and positive deviations, not std={list(std)}")
+    return mean, std
+
+
+def _fingerprint(parts: Sequence[Split]) -> str:
+    check = 0
+    for split in parts:
+        check = zlib.crc32(np.ascontiguousarray(split.images).data, check)
+        check = zlib.crc32(np.ascontiguousarray(split.labels).data, check)
+    return f"{'+'.join(str(len(split.labels)) for split in parts)}:{check:08x}"

@@ -1,0 +1,120 @@
+"""Folders of image files, one folder for each class, as a data source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from dlc.runtime.data.checks import check_dataset
+from dlc.runtime.data.files import locate
+from dlc.runtime.data.pictures import SUFFIXES, read_picture
+from dlc.runtime.data.resize import resize
+from dlc.runtime.data.sources.base import Dataset, Source, Split
+from dlc.runtime.data.split import stratified
+from dlc.runtime.errors import RuntimeFault
+
+TEST_NAMES = ("test", "val", "validation")
+
+
+@dataclass(frozen=True)
+class Folder(Source):
+    """Image files under `path`: train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png alone.
+
+    A single tree is split: the fraction `test` of each class, always the same files. `val` or `validation` serve as
+    `test` where that is missing. Class names are the folders' names, sorted; files are read in sorted order, folders
+    within class folders included; files and folders whose names start with a dot are passed over.
+
+    `channels` is 1 (grey) or 3 (colour); without it, 1 where every file is grey. `size` scales every image to that
+    height and width; without it, all images must have the same size. All are held in memory as bytes.
+    """
+
+    keyword: ClassVar[str] = "folder"
+
+    path: str | None = None
+    size: int | tuple[int, int] | None = None
+    channels: int | None = None
+    test: float = 0.2
+
+    def load(self, directory: Path | None) -> Dataset:
+        """Reads every image. Raises RuntimeFault that names the first file or folder that does not fit."""
+        if self.channels not in (None, 1, 3):
+            raise RuntimeFault("R0315", f"`channels` of the data source folder is 1 or 3, not {self.channels}")
+        root = locate(
+            self.keyword, self.path, directory, needs="train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png"
+        )
+        if not root.is_dir():
+            raise RuntimeFault("R0304", f"{root} is not a directory")
+        train_root = root / "train"
+        if train_root.is_dir():
+            test_root = next((root / name for name in TEST_NAMES if (root / name).is_dir()), None)
+            if test_root is None:
+                raise RuntimeFault("R0304", f"{root} has a folder train, but no folder test beside it")
+            train_files, test_files = _listing(train_root), _listing(test_root)
+            unknown = sorted(set(test_files) - set(train_files))
+            if unknown:
+                raise RuntimeFault("R0313", f"{test_root / unknown[0]} is a class that {train_root} does not have")
+            classes = tuple(train_files)
+            train, test = self._read(classes, train_files), self._read(classes, test_files)
+            if train.images.shape[1] != test.images.shape[1]:
+                raise RuntimeFault(
+                    "R0311",
+                    f"under {root}, one of train and test is grey and the other has colours",
+                    help="say which: folder(channels=1) or folder(channels=3)",
+                )
+        else:
+            if not 0 < self.test < 1:
+                raise RuntimeFault(
+                    "R0315", f"`test` of the data source folder is a fraction between 0 and 1, not {self.test}"
+                )
+            files = _listing(root)
+            classes = tuple(files)
+            whole = self._read(classes, files)
+            keep, chosen = stratified(whole.labels, self.test)
+            train, test = (Split(whole.images[index], whole.labels[index]) for index in (keep, chosen))
+        return check_dataset(Dataset(train, test, classes), str(root))
+
+    def _read(self, classes: tuple[str, ...], files: dict[str, list[Path]]) -> Split:
+        paths = [path for name in classes for path in files.get(name, [])]
+        labels = [index for index, name in enumerate(classes) for _ in files.get(name, [])]
+        channels: Literal[1, 3] | None = 1 if self.channels == 1 else 3 if self.channels == 3 else None
+        pictures = [self._fit(read_picture(path, channels)) for path in paths]
+        if len({len(picture) for picture in pictures}) > 1:
+            pictures = [np.broadcast_to(picture, (3, *picture.shape[1:])) for picture in pictures]
+        for path, picture in zip(paths, pictures, strict=True):
+            if picture.shape != pictures[0].shape:
+                first, other = (f"{p.shape[2]}x{p.shape[1]}" for p in (pictures[0], picture))
+                raise RuntimeFault(
+                    "R0311",
+                    f"images differ in size: {paths[0]} is {first}, {path} is {other} (width x height)",
+                    help="scale them while reading: source folder(size=64)",
+                )
+        return Split(np.stack(pictures), np.asarray(labels, np.int32))
+
+    def _fit(self, picture: np.ndarray) -> np.ndarray:
+        if self.size is None:
+            return picture
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return resize(picture[None], height, width).reshape(-1, height, width)
+
+
+def _listing(root: Path) -> dict[str, list[Path]]:
+    """The image files of each class folder. Raises RuntimeFault where there are no classes, or one without images."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise RuntimeFault("R0312", f"{root} has no folders; each folder in it would be a class")
+    listing: dict[str, list[Path]] = {}
+    for folder in folders:
+        files = [
+            p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+        ]
+        if not files:
+            raise RuntimeFault(
+                "R0312",
+                f"the class folder {folder} holds no images",
+                help=f"images end with {', '.join(sorted(SUFFIXES))}",
+            )
+        listing[folder.name] = sorted(files)
+    return listing

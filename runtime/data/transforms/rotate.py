@@ -1,0 +1,30 @@
+"""Random rotations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dlc.runtime.data.affine import warp
+from dlc.runtime.data.transforms.base import Transform
+
+
+@dataclass(frozen=True)
+class Rotate(Transform):
+    """Turns each image about its centre by an angle between -`angle` and `angle` degrees, all equally likely.
+
+    Bilinear; what comes into view is 0 (black).
+    """
+
+    keyword: ClassVar[str] = "rotate"
+
+    angle: float
+
+    def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
+        """[n, c, h, w] -> float32 of the same shape."""
+        turn = np.deg2rad(generators.uniform(-self.angle, self.angle, size=len(images)))
+        cosine, sine = np.cos(turn), np.sin(turn)
+        matrix = np.stack([cosine, sine, -sine, cosine], axis=1).reshape(-1, 2, 2)
+        return warp(images, matrix, np.zeros((len(images), 2)))

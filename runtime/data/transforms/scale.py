@@ -1,0 +1,30 @@
+"""Random zoom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dlc.runtime.data.affine import warp
+from dlc.runtime.data.transforms.base import Transform
+
+
+@dataclass(frozen=True)
+class Scale(Transform):
+    """Enlarges or shrinks each image about its centre by a factor between `low` and `high`, all equally likely.
+
+    `scale(0.9, 1.1)`: a factor above 1 enlarges. Height and width keep their ratio. Bilinear; what comes into view is 0.
+    """
+
+    keyword: ClassVar[str] = "scale"
+
+    low: float
+    high: float
+
+    def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
+        """[n, c, h, w] -> float32 of the same shape."""
+        factor = 1.0 / generators.uniform(self.low, self.high, size=len(images))
+        matrix = factor[:, None, None] * np.eye(2)
+        return warp(images, matrix, np.zeros((len(images), 2)))
