@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import pi, sqrt
 from typing import ClassVar, Literal
 
 from dlc.compiler.initializers.constant import Constant
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import Value
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ops.elementwise import add, greater, multiply, where
+from dlc.compiler.ops.functions import clip, erf, expm1, relu, sigmoid, tanh
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,18 @@ class Sigmoid(Activation):
 
     keyword: ClassVar[str] = "sigmoid"
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return sigmoid(inputs[0])
+
 
 @dataclass(frozen=True)
 class Tanh(Activation):
     """`tanh`: the hyperbolic tangent."""
 
     keyword: ClassVar[str] = "tanh"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return tanh(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,18 @@ class ScaledTanh(Activation):
     amplitude: float = 1.7159
     slope: float = 2.0 / 3.0
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return multiply(tanh(multiply(inputs[0], self.slope)), self.amplitude)
+
 
 @dataclass(frozen=True)
 class Relu(Activation):
     """`relu`: max(x, 0)."""
 
     keyword: ClassVar[str] = "relu"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return relu(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,10 @@ class LeakyRelu(Activation):
 
     keyword: ClassVar[str] = "leaky_relu"
     slope: float = 0.01
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        return where(greater(x, 0.0), x, multiply(x, self.slope))
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,10 @@ class Prelu(Activation):
     def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
         return {"weight": ParameterSpec((1 if self.shared else inputs[0][0],), Constant(self.init))}
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        return where(greater(x, 0.0), x, multiply(x, context.parameters["weight"]))
+
 
 @dataclass(frozen=True)
 class Elu(Activation):
@@ -80,12 +104,18 @@ class Elu(Activation):
     keyword: ClassVar[str] = "elu"
     alpha: float = 1.0
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return elu(inputs[0], self.alpha)
+
 
 @dataclass(frozen=True)
 class Selu(Activation):
     """`selu`: 1.0507 * elu(x, alpha=1.6733), Klambauer et al. 2017."""
 
     keyword: ClassVar[str] = "selu"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return multiply(elu(inputs[0], 1.6732632423543772), 1.0507009873554805)
 
 
 @dataclass(frozen=True)
@@ -95,12 +125,24 @@ class Gelu(Activation):
     keyword: ClassVar[str] = "gelu"
     approximate: Literal["none", "tanh"] = "none"
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        if self.approximate == "tanh":
+            cubic = add(x, multiply(multiply(multiply(x, x), x), 0.044715))
+            inner = tanh(multiply(cubic, sqrt(2 / pi)))
+        else:
+            inner = erf(multiply(x, sqrt(0.5)))
+        return multiply(multiply(x, 0.5), add(inner, 1.0))
+
 
 @dataclass(frozen=True)
 class Silu(Activation):
     """`silu`: x * sigmoid(x), also called swish."""
 
     keyword: ClassVar[str] = "silu"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return multiply(inputs[0], sigmoid(inputs[0]))
 
 
 @dataclass(frozen=True)
@@ -109,6 +151,9 @@ class HardSigmoid(Activation):
 
     keyword: ClassVar[str] = "hard_sigmoid"
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return hard_sigmoid(inputs[0])
+
 
 @dataclass(frozen=True)
 class HardSwish(Activation):
@@ -116,12 +161,20 @@ class HardSwish(Activation):
 
     keyword: ClassVar[str] = "hard_swish"
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return multiply(inputs[0], hard_sigmoid(inputs[0]))
+
 
 @dataclass(frozen=True)
 class Softplus(Activation):
     """`softplus`: log(1 + exp(x)), computed without overflow."""
 
     keyword: ClassVar[str] = "softplus"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        from dlc.compiler.ops.composite import softplus
+
+        return softplus(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -136,6 +189,9 @@ class Clip(Activation):
         if self.low >= self.high:
             raise ArgumentError("high", f"must be above low, {self.low}, not {self.high}")
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return clip(inputs[0], self.low, self.high)
+
 
 @dataclass(frozen=True)
 class Scale(Activation):
@@ -143,6 +199,9 @@ class Scale(Activation):
 
     keyword: ClassVar[str] = "scale"
     by: float
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return multiply(inputs[0], self.by)
 
 
 @dataclass(frozen=True)
@@ -152,9 +211,26 @@ class Offset(Activation):
     keyword: ClassVar[str] = "offset"
     by: float
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return add(inputs[0], self.by)
+
 
 @dataclass(frozen=True)
 class Identity(Activation):
     """`identity`: the input itself."""
 
     keyword: ClassVar[str] = "identity"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return inputs[0]
+
+
+def elu(x: Value, alpha: float) -> Value:
+    """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
+    below = where(greater(x, 0.0), 0.0, x)  # keeps exp from overflowing where it is not used
+    return where(greater(x, 0.0), x, multiply(expm1(below), alpha))
+
+
+def hard_sigmoid(x: Value) -> Value:
+    """clip(x / 6 + 1/2, 0, 1)."""
+    return clip(add(multiply(x, 1.0 / 6.0), 0.5), 0.0, 1.0)

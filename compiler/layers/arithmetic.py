@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import FeatureShape, Layer
+from dlc.compiler.ir import ShapeError, Value
+from dlc.compiler.layers.base import BuildContext, FeatureShape, Layer
 from dlc.compiler.layers.geometry import show
+from dlc.compiler.ops.elementwise import add, multiply
+from dlc.compiler.ops.shape import reshape
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class Add(Layer):
             if other != inputs[0]:
                 raise ShapeError(f"cannot add {show(inputs[0])} and {show(other)}")
         return inputs[0]
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return reduce(add, inputs)
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,13 @@ class Multiply(Layer):
                 first, second = (inputs[0], other) if other is not inputs[0] else (other, whole)
                 raise ShapeError(f"cannot multiply {show(first)} and {show(second)}")
         return whole
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        rank = max(x.type.rank for x in inputs)
+        return reduce(multiply, [_as_image(x) if x.type.rank < rank else x for x in inputs])
+
+
+def _as_image(x: Value) -> Value:
+    """[N, C] -> [N, 1, 1, C]."""
+    batch, channels = x.type.shape
+    return reshape(x, (batch, 1, 1, channels))

@@ -80,9 +80,9 @@ class Layer(ABC):
         """The weights that the layer needs for these inputs, in canonical order and form."""
         return {}
 
+    @abstractmethod
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         """The layer as ops. Images are channels last here: [N, height, width, channels]; features are [N, features]."""
-        raise AssertionError(self.keyword)
 
     def macs(self, *inputs: FeatureShape) -> int:
         """Multiply-adds for one sample; only convolutions and linear layers count (docs: numbers)."""

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from dlc.compiler.initializers.constant import Zeros
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import ShapeError, Value, apply
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
 from dlc.compiler.layers.geometry import (
     Padding,
     Pair,
@@ -20,6 +22,11 @@ from dlc.compiler.layers.geometry import (
     sides,
     window_output,
 )
+from dlc.compiler.ops.base import constant
+from dlc.compiler.ops.convolution import Conv2d
+from dlc.compiler.ops.elementwise import add, multiply
+from dlc.compiler.ops.reduction import reduce_sum
+from dlc.compiler.ops.shape import reshape
 
 
 @dataclass(frozen=True)
@@ -79,3 +86,24 @@ class ConvConnect(Layer):
         _, height, width = self.shape(*inputs)
         kh, kw = pair(self.kernel)
         return height * width * self.connections * kh * kw
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        _, height, width, channels = x.type.shape
+        kh, kw = pair(self.kernel)
+        padding = sides(self.pad, (int(height), int(width)), self.kernel, self.stride)
+        places = self._places(int(channels))
+        # [O*I, connections, 1] * [connections, kh*kw], summed over the connections: each weight goes to its place
+        kernels = reshape(context.parameters["weight"], (self.connections, kh * kw))
+        dense = reduce_sum(multiply(constant(places[:, :, None], key="connections"), kernels), (1,))
+        weight = reshape(dense, (len(self.table), int(channels), kh, kw))
+        y = apply(Conv2d(len(self.table), (kh, kw), pair(self.stride), padding, (1, 1), 1), x, weight)
+        return add(y, context.parameters["bias"]) if self.bias else y
+
+    def _places(self, channels: int) -> np.ndarray:
+        """[rows * channels, connections]: 1 where a connection's weight belongs in the dense weight."""
+        places = np.zeros((len(self.table) * channels, self.connections), np.float32)
+        pairs = [(number, channel) for number, row in enumerate(self.table) for channel in row]
+        for connection, (number, channel) in enumerate(pairs):
+            places[number * channels + channel, connection] = 1.0
+        return places

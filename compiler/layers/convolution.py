@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.compiler.initializers.constant import Zeros
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import ShapeError, Value, apply
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec, feature_shape
 from dlc.compiler.layers.geometry import (
     Padding,
     Pair,
@@ -20,6 +20,8 @@ from dlc.compiler.layers.geometry import (
     sides,
     window_output,
 )
+from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient
+from dlc.compiler.ops.elementwise import add
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ class Conv(Layer):
         channels, height, width = self.shape(*inputs)
         kh, kw = pair(self.kernel)
         return channels * height * width * (inputs[0][0] // self.groups) * kh * kw
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        _, height, width, _ = x.type.shape
+        padding = sides(self.pad, (int(height), int(width)), self.kernel, self.stride, self.dilation)
+        op = Conv2d(self.channels, pair(self.kernel), pair(self.stride), padding, pair(self.dilation), self.groups)
+        y = apply(op, x, context.parameters["weight"])
+        return add(y, context.parameters["bias"]) if self.bias else y
 
 
 @dataclass(frozen=True)
@@ -132,3 +142,20 @@ class ConvTranspose(Layer):
         channels, height, width = inputs[0]
         kh, kw = pair(self.kernel)
         return channels * height * width * (self.channels // self.groups) * kh * kw
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        _, height, width, channels = x.type.shape
+        padding = sides(self.pad, (int(height), int(width)), self.kernel)
+        _, *size = self.shape(feature_shape(x.type.shape))
+        op = Conv2dInputGradient(
+            int(channels),
+            pair(self.kernel),
+            pair(self.stride),
+            padding,
+            pair(self.dilation),
+            self.groups,
+            input_size=(size[0], size[1], self.channels),
+        )
+        y = apply(op, x, context.parameters["weight"])
+        return add(y, context.parameters["bias"]) if self.bias else y

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer
+from dlc.compiler.ir import Value
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer
+from dlc.compiler.ops.elementwise import greater_equal, multiply, where
+from dlc.compiler.ops.random import random_uniform
 
 
 @dataclass(frozen=True)
@@ -26,3 +29,15 @@ class Dropout(Layer):
 
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return inputs[0]
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        if not context.training:
+            return multiply(x, 1.0 - self.p) if self.at == "inference" and self.p else x
+        if self.p == 0:
+            return x
+        if context.seed is None or context.step is None:
+            raise AssertionError("dropout in training needs the seed and the step")
+        draw = random_uniform(x.type.shape, context.stream, context.seed, context.step)
+        kept = multiply(x, 1.0 / (1.0 - self.p)) if self.at == "training" else x
+        return where(greater_equal(draw, self.p), kept, 0.0)

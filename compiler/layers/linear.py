@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.compiler.initializers.constant import Zeros
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import ShapeError, Value, apply
+from dlc.compiler.layers.base import BuildContext, FeatureShape, Layer, ParameterSpec
 from dlc.compiler.layers.geometry import require_positive, show
+from dlc.compiler.ops.elementwise import add
+from dlc.compiler.ops.linear import Linear as LinearOp
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,7 @@ class Linear(Layer):
 
     def macs(self, *inputs: FeatureShape) -> int:
         return self.features * inputs[0][0]
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        y = apply(LinearOp(self.features), inputs[0], context.parameters["weight"])
+        return add(y, context.parameters["bias"]) if self.bias else y

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar, Literal
 
 from dlc.compiler.initializers.constant import Constant, Zeros
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import ShapeError, Value
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
 from dlc.compiler.layers.geometry import image, require_positive, show
+from dlc.compiler.ops.elementwise import add, divide, multiply, negative, power, subtract
+from dlc.compiler.ops.functions import detach, sqrt
+from dlc.compiler.ops.indexing import count
+from dlc.compiler.ops.reduction import mean
+from dlc.compiler.ops.shape import reshape, transpose
+from dlc.compiler.ops.slicing import pad, strided_slice
 
 
 def _affine(shape: tuple[int, ...]) -> dict[str, ParameterSpec]:
@@ -54,6 +61,41 @@ class BatchNorm(Layer):
         }
         return {**_affine(channels), **statistics} if self.affine else statistics
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        return self._train(context, x) if context.training else self._infer(context, x)
+
+    def _infer(self, context: BuildContext, x: Value) -> Value:
+        scale = divide(1.0, sqrt(add(context.parameters["running_var"], self.eps)))
+        if self.affine:
+            scale = multiply(scale, context.parameters["weight"])
+        shift = negative(multiply(context.parameters["running_mean"], scale))
+        if self.affine:
+            shift = add(context.parameters["bias"], shift)
+        return add(multiply(x, scale), shift)
+
+    def _train(self, context: BuildContext, x: Value) -> Value:
+        axes = tuple(range(x.type.rank - 1))
+        average = mean(x, axes)
+        # detached: the variance's own gradient by the mean is zero, as deviations sum to zero
+        centered = subtract(x, detach(average))
+        variance = mean(multiply(centered, centered), axes)
+        self._keep(context, average, variance, number=count(x.type.shape[:-1]))
+        scale = divide(1.0, sqrt(add(variance, self.eps)))
+        if self.affine:
+            scale = multiply(scale, context.parameters["weight"])
+        # zero, but its gradient by the mean comes from the sum of the upstream, which the bias needs anyway
+        shift = multiply(subtract(detach(average), average), scale)
+        if self.affine:
+            shift = add(context.parameters["bias"], shift)
+        return add(multiply(centered, scale), shift)
+
+    def _keep(self, context: BuildContext, average: Value, variance: Value, number: int) -> None:
+        unbiased = multiply(variance, number / max(number - 1, 1))
+        for name, value in (("running_mean", average), ("running_var", unbiased)):
+            old = multiply(context.parameters[name], 1.0 - self.momentum)
+            context.update(name, detach(add(old, multiply(value, self.momentum))))
+
 
 @dataclass(frozen=True)
 class LayerNorm(Layer):
@@ -78,6 +120,17 @@ class LayerNorm(Layer):
         if not self.affine:
             return {}
         return _affine(inputs[0] if self.over == "all" else inputs[0][:1])
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        last = x.type.rank - 1
+        y = _normalize(x, (last,) if self.over == "channels" else tuple(range(1, last + 1)), self.eps)
+        if not self.affine:
+            return y
+        weight, bias = context.parameters["weight"], context.parameters["bias"]
+        if weight.type.rank == 3:  # [C, H, W] -> [H, W, C]
+            weight, bias = transpose(weight, (1, 2, 0)), transpose(bias, (1, 2, 0))
+        return add(multiply(y, weight), bias)
 
 
 @dataclass(frozen=True)
@@ -104,6 +157,13 @@ class GroupNorm(Layer):
     def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
         return _affine(inputs[0][:1]) if self.affine else {}
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        batch, *pixels, channels = x.type.shape
+        grouped = reshape(x, (batch, count(tuple(pixels)), self.groups, int(channels) // self.groups))
+        y = reshape(_normalize(grouped, (1, 3), self.eps), x.type.shape)
+        return _scale_and_shift(context, y) if self.affine else y
+
 
 @dataclass(frozen=True)
 class InstanceNorm(Layer):
@@ -128,6 +188,21 @@ class InstanceNorm(Layer):
     def parameters(self, *inputs: FeatureShape) -> Mapping[str, ParameterSpec]:
         return _affine(inputs[0][:1]) if self.affine else {}
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        y = _normalize(inputs[0], (1, 2), self.eps)
+        return _scale_and_shift(context, y) if self.affine else y
+
+
+def _scale_and_shift(context: BuildContext, x: Value) -> Value:
+    return add(multiply(x, context.parameters["weight"]), context.parameters["bias"])
+
+
+def _normalize(x: Value, axes: tuple[int, ...], eps: float) -> Value:
+    """(x - mean) / sqrt(biased variance + eps) over some axes."""
+    centered = subtract(x, mean(x, axes, keep=True))
+    variance = mean(multiply(centered, centered), axes, keep=True)
+    return divide(centered, sqrt(add(variance, eps)))
+
 
 @dataclass(frozen=True)
 class LocalResponseNorm(Layer):
@@ -151,3 +226,15 @@ class LocalResponseNorm(Layer):
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         image(self.keyword, inputs[0])
         return inputs[0]
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        channels = int(x.type.shape[-1])
+        squares = pad(multiply(x, x), (0, 0, 0, self.size // 2), (0, 0, 0, (self.size - 1) // 2))
+        neighbours = [strided_slice(squares, (0, 0, 0, i), (None, None, None, i + channels)) for i in range(self.size)]
+        total = reduce(add, neighbours)
+        base = add(multiply(total, self.alpha / self.size if self.divide else self.alpha), self.k)
+        if self.beta == 0.75:
+            root = sqrt(base)
+            return divide(x, multiply(root, sqrt(root)))  # b^0.75 = sqrt(b) sqrt(sqrt(b)), far cheaper than a power
+        return divide(x, power(base, self.beta))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.compiler.initializers.constant import Constant, Zeros
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import Value, apply
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
 from dlc.compiler.layers.geometry import (
     Padding,
     Pair,
@@ -20,6 +21,10 @@ from dlc.compiler.layers.geometry import (
     sides,
     window_output,
 )
+from dlc.compiler.ops import pooling as ops
+from dlc.compiler.ops.elementwise import add, multiply
+from dlc.compiler.ops.reduction import mean, reduce_max
+from dlc.compiler.ops.slicing import concat, strided_slice
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,22 @@ class MaxPool(Pool):
 
     keyword: ClassVar[str] = "max_pool"
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        _, height, width, _ = inputs[0].type.shape
+        padding = self.padding(int(height), int(width))
+        return apply(ops.MaxPool(pair(self.kernel), self.steps, padding, self.round == "ceil"), inputs[0])
+
 
 @dataclass(frozen=True)
 class MinPool(Pool):
     """`min_pool(kernel, stride=kernel, pad=0, round=floor)`: the smallest of each window; padding never wins."""
 
     keyword: ClassVar[str] = "min_pool"
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        _, height, width, _ = inputs[0].type.shape
+        padding = self.padding(int(height), int(width))
+        return apply(ops.MinPool(pair(self.kernel), self.steps, padding, self.round == "ceil"), inputs[0])
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,13 @@ class AvgPool(Pool):
     keyword: ClassVar[str] = "avg_pool"
     count_padding: bool = True
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        _, height, width, _ = inputs[0].type.shape
+        padding = self.padding(int(height), int(width))
+        return apply(
+            ops.AvgPool(pair(self.kernel), self.steps, padding, self.round == "ceil", self.count_padding), inputs[0]
+        )
+
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Layer):
@@ -94,6 +116,9 @@ class GlobalAvgPool(Layer):
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return (image(self.keyword, inputs[0])[0],)
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return mean(inputs[0], (1, 2))
+
 
 @dataclass(frozen=True)
 class GlobalMaxPool(Layer):
@@ -103,6 +128,9 @@ class GlobalMaxPool(Layer):
 
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return (image(self.keyword, inputs[0])[0],)
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return reduce_max(inputs[0], (1, 2))
 
 
 @dataclass(frozen=True)
@@ -120,6 +148,9 @@ class AdaptiveAvgPool(Layer):
 
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return image(self.keyword, inputs[0])[0], *pair(self.size)
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return _regions(_regions(inputs[0], 1, pair(self.size)[0]), 2, pair(self.size)[1])
 
 
 @dataclass(frozen=True)
@@ -152,3 +183,20 @@ class Subsample(Layer):
             "weight": ParameterSpec((inputs[0][0],), Constant(1.0 / (kh * kw)), kh * kw, 1),
             "bias": ParameterSpec((inputs[0][0],), Zeros(), kh * kw, 1, role="bias"),
         }
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        kh, kw = pair(self.kernel)
+        means = apply(ops.AvgPool((kh, kw), self.steps, (0, 0, 0, 0), False, True), inputs[0])
+        coefficient = multiply(context.parameters["weight"], float(kh * kw))
+        return add(multiply(means, coefficient), context.parameters["bias"])
+
+
+def _regions(x: Value, axis: int, parts: int) -> Value:
+    """Means of `parts` regions of an axis. The mean over rows of means over columns is the mean over the rectangle."""
+    size = int(x.type.shape[axis])
+    pieces = []
+    for part in range(parts):
+        start, stop = [0] * x.type.rank, [None] * x.type.rank
+        start[axis], stop[axis] = part * size // parts, -(-(part + 1) * size // parts)
+        pieces.append(mean(strided_slice(x, start, stop), (axis,), keep=True))
+    return concat(pieces, axis)

@@ -9,9 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from dlc.compiler.initializers.base import Initializer
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.ir import ShapeError, Value
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
 from dlc.compiler.layers.geometry import require_positive, show
+from dlc.compiler.ops.elementwise import multiply, negative, subtract
+from dlc.compiler.ops.reduction import reduce_sum
+from dlc.compiler.ops.shape import reshape
 
 DIGITS = """
 .#####. ...##.. .#####. .#####. .....#. ####### ..####. ####### .#####. .#####.
@@ -60,6 +63,11 @@ class Rbf(Layer):
         init = DigitDrawings() if self.prototypes == "digits" else RandomSigns()
         weight = ParameterSpec((self.classes, *inputs[0]), init, inputs[0][0], self.classes, self.trainable, role)
         return {"weight": weight}
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        batch, features = inputs[0].type.shape
+        difference = subtract(reshape(inputs[0], (batch, 1, features)), context.parameters["weight"])
+        return negative(reduce_sum(multiply(difference, difference), (2,)))
 
 
 @dataclass(frozen=True)

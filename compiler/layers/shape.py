@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import ArgumentError, FeatureShape, Layer
+from dlc.compiler.ir import ShapeError, Value
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, feature_shape
 from dlc.compiler.layers.geometry import Pair, count, image, pair, require_positive, show, sides
+from dlc.compiler.ops.elementwise import add, multiply
+from dlc.compiler.ops.shape import flatten, reshape, transpose
+from dlc.compiler.ops.slicing import concat, pad, strided_slice
+from dlc.compiler.ops.upsampling import upsample
 
 Axis = Literal["channels", "height", "width"]
 AXES: dict[str, int] = {"channels": 0, "height": 1, "width": 2}
@@ -21,6 +25,9 @@ class Flatten(Layer):
 
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return (count(inputs[0]),)
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return flatten(inputs[0]) if inputs[0].type.rank > 2 else inputs[0]
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,15 @@ class Reshape(Layer):
         if have % known or (-1 not in self.to and have != known):
             raise ShapeError(f"cannot reshape {show(inputs[0])} with {have} elements to {show(self.to)}")
         return tuple(have // known if n == -1 else n for n in self.to)
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        to = self.shape(feature_shape(x.type.shape))
+        if x.type.rank == 4:
+            x = flatten(x)
+        if len(to) == 1:
+            return x
+        return transpose(reshape(x, (x.type.shape[0], *to)), (0, 2, 3, 1))
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,11 @@ class Pad(Layer):
         top, left, bottom, right = sides(self.size, (height, width), 1)
         return channels + sum(self.around_channels), height + top + bottom, width + left + right
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        top, left, bottom, right = sides(self.size, (0, 0), 1)
+        first, last = self.around_channels
+        return pad(inputs[0], (0, top, left, first), (0, bottom, right, last), self.value)
+
 
 @dataclass(frozen=True)
 class Crop(Layer):
@@ -91,6 +112,12 @@ class Crop(Layer):
         if h > height or w > width:
             raise ShapeError(f"cannot crop {h}x{w} from {height}x{width}")
         return channels, h, w
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        _, height, width, _ = inputs[0].type.shape
+        h, w = pair(self.size)
+        top, left = ((int(height) - h) // 2, (int(width) - w) // 2) if self.at == "center" else (0, 0)
+        return strided_slice(inputs[0], (0, top, left, 0), (None, top + h, left + w, None))
 
 
 @dataclass(frozen=True)
@@ -124,6 +151,16 @@ class Slice(Layer):
             )
         return (*inputs[0][:axis], -(-(stop - start) // self.step), *inputs[0][axis + 1 :])
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        (x,) = inputs
+        axis = inner_axis(self.axis, x)
+        start: list[int] = [0] * x.type.rank
+        stop: list[int | None] = [None] * x.type.rank
+        step: list[int] = [1] * x.type.rank
+        start[axis], stop[axis] = self.bounds(int(x.type.shape[axis]))
+        step[axis] = self.step
+        return strided_slice(x, start, stop, step)
+
 
 @dataclass(frozen=True)
 class Concat(Layer):
@@ -145,6 +182,9 @@ class Concat(Layer):
                 raise ShapeError(f"cannot concatenate {show(first)} and {show(other)} along the {self.axis}")
         return (*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        return concat(inputs, inner_axis(self.axis, inputs[0])) if len(inputs) > 1 else inputs[0]
+
 
 @dataclass(frozen=True)
 class Upsample(Layer):
@@ -164,3 +204,40 @@ class Upsample(Layer):
         channels, height, width = image(self.keyword, inputs[0])
         fh, fw = pair(self.factor)
         return channels, height * fh, width * fw
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        fh, fw = pair(self.factor)
+        if self.mode == "nearest":
+            return upsample(inputs[0], (fh, fw))
+        return _interpolate(_interpolate(inputs[0], 1, fh), 2, fw)
+
+
+def inner_axis(axis: str, x: Value) -> int:
+    """The axis of a value that is channels last."""
+    return x.type.rank - 1 if axis == "channels" else AXES[axis]
+
+
+def _interpolate(x: Value, axis: int, factor: int) -> Value:
+    """Linear interpolation along one axis, as `factor` phases that are woven together."""
+    if factor == 1:
+        return x
+    size = int(x.type.shape[axis])
+    bordered = concat([_part(x, axis, 0, 1), x, _part(x, axis, size - 1, size)], axis)
+    phases = []
+    for phase in range(factor):
+        position = (phase + 0.5) / factor + 0.5  # in `bordered`, of the phase's first sample
+        left = int(position)
+        right_share = position - left
+        near = multiply(_part(bordered, axis, left, left + size), 1.0 - right_share)
+        far = multiply(_part(bordered, axis, left + 1, left + 1 + size), right_share) if right_share else None
+        phases.append(add(near, far) if far is not None else near)
+    shape = list(x.type.shape)
+    woven = concat([reshape(p, (*shape[: axis + 1], 1, *shape[axis + 1 :])) for p in phases], axis + 1)
+    return reshape(woven, (*shape[:axis], size * factor, *shape[axis + 1 :]))
+
+
+def _part(x: Value, axis: int, start: int, stop: int) -> Value:
+    starts: list[int] = [0] * x.type.rank
+    stops: list[int | None] = [None] * x.type.rank
+    starts[axis], stops[axis] = start, stop
+    return strided_slice(x, starts, stops)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlc.compiler.layers.base import FeatureShape, Layer
+from dlc.compiler.ir import Value
+from dlc.compiler.layers.base import BuildContext, FeatureShape, Layer
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class Softmax(Layer):
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return inputs[0]
 
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        from dlc.compiler.ops.composite import softmax
+
+        return softmax(inputs[0])
+
 
 @dataclass(frozen=True)
 class LogSoftmax(Layer):
@@ -26,3 +32,8 @@ class LogSoftmax(Layer):
 
     def shape(self, *inputs: FeatureShape) -> FeatureShape:
         return inputs[0]
+
+    def build(self, context: BuildContext, *inputs: Value) -> Value:
+        from dlc.compiler.ops.composite import log_softmax
+
+        return log_softmax(inputs[0])
