@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dlc.compiler.ir.types import Dim, DType
+from dlc.compiler.ir.types import Dim, DType, N, TensorType
 
 Expression = Any
 """A scalar: in a kernel an expression with Python's arithmetic, comparison and bit operators; in numpy an array."""
@@ -130,3 +130,15 @@ class Lowering(Protocol):
 
     def constant(self, array: np.ndarray) -> Tensor:
         """A small array known at compile time, as a tensor."""
+
+
+def static_extent(extent: Any) -> int | None:
+    """The number of an extent, or None where it is symbolic."""
+    number = getattr(extent, "value", extent)
+    return number if isinstance(number, int) else None
+
+
+def type_of(tensor: Tensor) -> TensorType:
+    """The graph's type of a kernel tensor; a symbolic extent is the batch."""
+    extents = [static_extent(e) for e in tensor.shape]
+    return TensorType(tuple(N if e is None else e for e in extents), DType(str(tensor.dtype)))

@@ -1,0 +1,149 @@
+"""The linear layer's product and its two gradients.
+
+Weights are canonical, [O, K], or packed by blocks of output features (`block` > 0), [ceil(O/block), K, block] with the
+missing features zero. A packed weight gives a packed gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
+from dlc.compiler.ops.base import float_type
+from dlc.compiler.ops.indexing import show, static
+from dlc.compiler.ops.lowering import Lowering, Tensor
+
+
+@dataclass(frozen=True)
+class LinearOp(Op):
+    """What the linear ops share: `features` counts outputs (O)."""
+
+    features: int
+    block: int = 0
+
+    def weight_shape(self, features_in: int) -> tuple[int, ...]:
+        """The weight's shape, packed where `block` says so."""
+        if self.block:
+            return (-(-self.features // self.block), features_in, self.block)
+        return (self.features, features_in)
+
+    def _check(self, what: str, type_: TensorType, shape: Sequence[object]) -> None:
+        if type_.shape != tuple(shape):
+            raise ShapeError(f"{what} is {show(type_.shape)}; expected [{', '.join(map(str, shape))}]")
+
+    def _features(self, what: str, type_: TensorType) -> int:
+        if type_.rank != 2:
+            raise ShapeError(f"{what} is {show(type_.shape)}; expected [N, features]")
+        return static(type_.shape[1:])[0]
+
+    def _canonical(self, weight: np.ndarray) -> np.ndarray:
+        """[O, K] of a weight in either form."""
+        if not self.block:
+            return weight
+        return weight.transpose(0, 2, 1).reshape(-1, weight.shape[1])[: self.features]
+
+    def _packed(self, weight: np.ndarray) -> np.ndarray:
+        """A canonical weight in this op's form."""
+        if not self.block:
+            return weight
+        weight = np.pad(weight, [(0, -self.features % self.block), (0, 0)])
+        return np.ascontiguousarray(weight.reshape(-1, self.block, weight.shape[1]).transpose(0, 2, 1))
+
+
+@dataclass(frozen=True)
+class Linear(LinearOp):
+    """y[n, o] = Σ x[n, k] · weight[o, k]; the bias is a separate add."""
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, weight = operands
+        self._check("the weight", weight, self.weight_shape(self._features("the operand", x)))
+        return x.with_shape(x.shape[0], self.features)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        x, weight = operands
+        return x @ self._canonical(weight).T
+
+    def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
+        x, weight = result.operands
+        features_in = static(x.type.shape[1:])[0]
+        by_input = LinearInputGradient(self.features, self.block, features_in=features_in)
+        return apply(by_input, upstream, weight), apply(LinearWeightGradient(self.features, self.block), x, upstream)
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        raise AssertionError(self.name)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for features, features_in, block in _CASES:
+            op = cls(features, block)
+            yield Sample(op, (float_type(N, features_in), float_type(*op.weight_shape(features_in))))
+
+
+@dataclass(frozen=True)
+class LinearInputGradient(LinearOp):
+    """The gradient of Linear by its operand: [N, O] and the weight to [N, features_in]."""
+
+    features_in: int = field(kw_only=True)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        upstream, weight = operands
+        self._check("the gradient", upstream, (upstream.shape[0], self.features))
+        self._check("the weight", weight, self.weight_shape(self.features_in))
+        return upstream.with_shape(upstream.shape[0], self.features_in)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        upstream, weight = operands
+        return upstream @ self._canonical(weight)
+
+    def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
+        dy, weight = result.operands
+        by_weight = LinearWeightGradient(self.features, self.block)
+        return apply(Linear(self.features, self.block), upstream, weight), apply(by_weight, upstream, dy)
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        raise AssertionError(self.name)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for features, features_in, block in _CASES:
+            op = cls(features, block, features_in=features_in)
+            yield Sample(op, (float_type(N, features), float_type(*op.weight_shape(features_in))))
+
+
+@dataclass(frozen=True)
+class LinearWeightGradient(LinearOp):
+    """The gradient of Linear by its weight, summed over the batch: the operand [N, K] and the gradient [N, O]."""
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, upstream = operands
+        self._check("the gradient", upstream, (x.shape[0], self.features))
+        return x.with_shape(*self.weight_shape(self._features("the operand", x)))
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        x, upstream = operands
+        return self._packed(upstream.T @ x)
+
+    def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
+        x, dy = result.operands
+        by_input = LinearInputGradient(self.features, self.block, features_in=static(x.type.shape[1:])[0])
+        return apply(by_input, dy, upstream), apply(Linear(self.features, self.block), x, upstream)
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        raise AssertionError(self.name)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for features, features_in, block in _CASES:
+            yield Sample(cls(features, block), (float_type(N, features_in), float_type(N, features)))
+
+
+_CASES = [(5, 7, 0), (1, 3, 0), (10, 33, 16), (16, 4, 16), (7, 1, 4)]
+"""Features out, features in, block."""
+
+
+def linear(x: Value, weight: Value) -> Value:
+    """[N, K] times a canonical weight [O, K], transposed: [N, O]. The bias is a separate add."""
+    return apply(Linear(static(weight.type.shape)[0]), x, weight)
