@@ -1,0 +1,191 @@
+"""The lowering context over TVM's tensor expressions: what an op's `lower` writes its computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from dlc.compiler.ir import Dim, DType, N, TensorType
+
+BATCH_NAME = "n"
+"""The name of the symbolic batch in kernels."""
+
+_MOST_CONSTANTS = 256
+
+
+class TensorMaths:
+    """`ops.lowering.Maths` over TensorIR expressions."""
+
+    def exp(self, x: Any) -> Any:
+        """e to the power x."""
+        return tirx.exp(x)
+
+    def log(self, x: Any) -> Any:
+        """Natural logarithm."""
+        return tirx.log(x)
+
+    def sqrt(self, x: Any) -> Any:
+        """Square root."""
+        return tirx.sqrt(x)
+
+    def tanh(self, x: Any) -> Any:
+        """Hyperbolic tangent."""
+        return tirx.tanh(x)
+
+    def erf(self, x: Any) -> Any:
+        """The error function."""
+        return tirx.erf(x)
+
+    def power(self, x: Any, y: Any) -> Any:
+        """x to the power y."""
+        return tirx.power(x, _like(y, x))
+
+    def floor(self, x: Any) -> Any:
+        """The largest whole number not above x, in x's type."""
+        return tirx.floor(x)
+
+    def absolute(self, x: Any) -> Any:
+        """The magnitude."""
+        return tirx.abs(x)
+
+    def maximum(self, x: Any, y: Any) -> Any:
+        """The larger one; NaN where x is NaN, as one machine instruction does it (TVM's max gives y)."""
+        y = _like(y, x)
+        return tirx.Select(y > x, y, x)
+
+    def minimum(self, x: Any, y: Any) -> Any:
+        """The smaller one; NaN where x is NaN."""
+        y = _like(y, x)
+        return tirx.Select(y < x, y, x)
+
+    def equal(self, x: Any, y: Any) -> Any:
+        """Whether both are equal."""
+        return tirx.EQ(x, _like(y, x))
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        """x where the condition holds, else y; both are evaluated."""
+        if isinstance(x, int | float | bool):
+            x = _like(x, y)
+        return tirx.Select(condition, x, _like(y, x))
+
+    def cast(self, x: Any, dtype: DType) -> Any:
+        """x in another element type."""
+        if isinstance(x, int | float | bool):
+            return tirx.const(x, dtype.value)
+        return x.astype(dtype.value)
+
+    def constant(self, value: float | int | bool, dtype: DType) -> Any:
+        """A number of an element type."""
+        return tirx.const(value, dtype.value)
+
+
+def _like(value: Any, other: Any) -> Any:
+    """A Python number in the element type of the expression beside it."""
+    if isinstance(value, int | float | bool) and not isinstance(other, int | float | bool):
+        return tirx.const(value, str(other.ty.dtype))
+    return value
+
+
+class Lowering:
+    """`ops.lowering.Lowering` for one kernel.
+
+    `batch` is the number of samples, or None for a symbolic one: an int64 variable that the shapes of the kernel's
+    buffers define.
+    """
+
+    def __init__(self, batch: int | None = None) -> None:
+        self.batch: Any = te.var(BATCH_NAME, "int64") if batch is None else batch
+        self.maths = TensorMaths()
+        self._names: dict[str, int] = {}
+
+    def extent(self, dim: Dim) -> Any:
+        """The extent of a graph dimension."""
+        return self.batch if dim is N else dim
+
+    def placeholder(self, type: TensorType, name: str) -> Any:
+        """A tensor that the kernel's caller passes."""
+        return te.placeholder(self._shape(type.shape), type.dtype.value, self._unique(name))
+
+    def compute(
+        self, shape: Sequence[Any], f: Callable[..., Any], name: str, attrs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """A tensor whose element at `indices` is `f(*indices)`; `attrs` become attributes of its block."""
+        extents = self._shape(shape)
+
+        def element(*indices: Any) -> Any:
+            # the index of an axis of size 1 is left out of all arithmetic
+            return f(*(tirx.const(0, "int64") if _is_one(e) else i for i, e in zip(indices, extents, strict=True)))
+
+        function = element if not (attrs or {}).get("dlc.anchor") else f
+        return te.compute(extents, _with_arity(function, len(extents)), self._unique(name), attrs=dict(attrs or {}))
+
+    def reduce_axis(self, extent: Any, name: str) -> Any:
+        """An axis from 0 to `extent`."""
+        return te.reduce_axis((tirx.const(0, "int64"), self._extent(extent)), self._unique(name))
+
+    def sum(self, x: Any, axis: Sequence[Any]) -> Any:
+        """The sum over reduce axes."""
+        return te.sum(x, axis=list(axis))
+
+    def max(self, x: Any, axis: Sequence[Any]) -> Any:
+        """The maximum over reduce axes."""
+        return te.max(x, axis=list(axis))
+
+    def min(self, x: Any, axis: Sequence[Any]) -> Any:
+        """The minimum over reduce axes."""
+        return te.min(x, axis=list(axis))
+
+    def all_of(self, *conditions: Any) -> Any:
+        """Whether all conditions hold; True without any."""
+        conditions = tuple(c for c in conditions if c is not True)
+        return tirx.all(*conditions) if conditions else tirx.const(True, "bool")
+
+    def guarded(self, condition: Any, x: Any, otherwise: Any) -> Any:
+        """x where the condition holds, else `otherwise`; x is not evaluated where it does not."""
+        return tirx.if_then_else(condition, x, _like(otherwise, x))
+
+    def constant(self, array: np.ndarray) -> Any:
+        """A small array as a tensor: its element at known indices is a number, at variable ones a choice among all."""
+        if array.size > _MOST_CONSTANTS:
+            raise ValueError(f"a constant of {array.size} elements belongs among the weights")
+        flat = array.reshape(-1)
+
+        def element(*indices: Any) -> Any:
+            position: Any = 0
+            for index, size in zip(indices, array.shape, strict=True):
+                position = position * size + index
+            if array.size == 1:
+                return tirx.const(flat[0].item(), str(array.dtype))
+            result = tirx.const(flat[-1].item(), str(array.dtype))
+            for k in range(array.size - 2, -1, -1):
+                result = tirx.Select(position == k, tirx.const(flat[k].item(), str(array.dtype)), result)
+            return result
+
+        return self.compute(array.shape, element, "constant")
+
+    def _extent(self, dim: Any) -> Any:
+        if dim is N:
+            return self.batch
+        return tirx.const(dim, "int64") if isinstance(dim, int) else dim
+
+    def _shape(self, shape: Sequence[Any]) -> list[Any]:
+        return [self._extent(d) for d in shape]
+
+    def _unique(self, name: str) -> str:
+        """Block and buffer names are unique within a kernel."""
+        seen = self._names.get(name, 0)
+        self._names[name] = seen + 1
+        return f"{name}_{seen}" if seen else name
+
+
+def _is_one(extent: Any) -> bool:
+    return isinstance(extent, tirx.IntImm) and int(extent) == 1
+
+
+def _with_arity(f: Callable[..., Any], rank: int) -> Callable[..., Any]:
+    """`f` with as many named arguments as the tensor has axes: TVM counts them and names the axes after them."""
+    names = [f"i{k}" for k in range(rank)]
+    return eval(f"lambda {', '.join(names)}: f({', '.join(names)})", {"f": f})  # type: ignore[no-any-return]
