@@ -1,0 +1,421 @@
+"""The executor: runs a program's kernels on arrays, with everything that can be decided beforehand decided beforehand.
+
+For each batch size there is a memory plan; for each call that runs at the same time a workspace: one arena, and the list
+of kernel calls with their arguments bound to it. Running is then a loop over that list. Small inputs and outputs (up to
+`SMALL` bytes) live in the workspace and are copied, which costs less than binding; large ones are bound to the caller's
+arrays for the call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from dlc.runtime import threads as pool
+from dlc.runtime.arrays import aligned_empty, check_inputs, check_output, element_type, is_aligned, writable_alias
+from dlc.runtime.device import require_device
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.library import load_runtime
+from dlc.runtime.memory import MemoryPlan, aligned, plan_memory, resolve_shape
+from dlc.runtime.names import suggest
+from dlc.runtime.plan import BATCH, Program, Slot
+
+SMALL = 16 * 1024
+"""Bytes up to which an input or output is copied rather than bound: the copy takes about a microsecond."""
+
+PLANS = 16
+"""Batch sizes whose plans and bound calls are kept; the oldest goes first."""
+
+Kernel = Callable[..., Any]
+Arguments = list[Any]
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """What one step of a program took: median seconds of a run, and its multiplications and additions."""
+
+    layer: str
+    what: str
+    kernel: str
+    seconds: float
+    flops: int
+
+
+class _Loose:
+    """An input or output that is bound anew for each call: for each shape it is seen as, the arguments that hold it."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.places: dict[tuple[int, ...], list[tuple[Arguments, int]]] = {}
+
+
+class _Bound:
+    """The calls of one workspace for one batch size."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Kernel, Arguments]] = []
+        self.staged: list[np.ndarray | None] = []  # per input: where to copy it, None if bound
+        self.results: list[np.ndarray | None] = []  # per output: where it arrives, None if bound
+        self.loose_inputs: list[_Loose] = []
+        self.loose_outputs: list[_Loose] = []
+
+
+class _Workspace:
+    """The memory of one call at a time: the arena, which grows to the largest batch seen, and the calls bound to it."""
+
+    def __init__(self) -> None:
+        self.arena = aligned_empty((0,), np.dtype(np.uint8))
+        self.bound: OrderedDict[int, _Bound] = OrderedDict()
+        self.copies: dict[int, np.ndarray] = {}  # aligned copies of large inputs that are not aligned themselves
+
+
+class Executor:
+    """Runs a program. `function` gives a kernel by name; `weights` hold an array for each of the program's weights, in the
+    form that kernels read, contiguous and aligned to 64 bytes; programs that train update them in place.
+
+    Any number of threads may call `run` at once (programs that update weights: one). `threads` is the number of cores a
+    call may use, None for all.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        function: Callable[[str], Kernel],
+        weights: Mapping[str, np.ndarray],
+        threads: int | None = None,
+    ) -> None:
+        require_device(program.device)
+        self.program = program
+        self._tensor: Callable[[np.ndarray], Any] = load_runtime().from_dlpack
+        self._threads = pool.resolve(threads)
+        self._kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
+        self._weights = _check_weights(program, weights)
+        self._weight_tensors: dict[int, Any] = {}
+        self._input_number = {spec.name: i for i, spec in enumerate(program.inputs)}
+        self._output_number = {spec.name: i for i, spec in enumerate(program.outputs)}
+        self._input_types = [element_type(spec.dtype) for spec in program.inputs]
+        self._output_types = [element_type(spec.dtype) for spec in program.outputs]
+        self._leading = next((i for i, s in enumerate(program.inputs) if s.shape and s.shape[0] == BATCH), -1)
+        self._shapes: dict[int, tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] = {}
+        self._plans: OrderedDict[int, MemoryPlan] = OrderedDict()
+        self._free: deque[_Workspace] = deque(maxlen=max(4, pool.available()))
+        self._lock = threading.Lock()
+
+    @property
+    def threads(self) -> int:
+        """The number of cores a call may use."""
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int | None) -> None:
+        self._threads = pool.resolve(count)
+
+    def plan(self, batch: int) -> MemoryPlan:
+        """The memory plan for a number of samples."""
+        with self._lock:
+            plan = self._plans.get(batch)
+            if plan is None:
+                plan = self._plans[batch] = plan_memory(self.program, batch)
+                if len(self._plans) > PLANS:
+                    self._plans.popitem(last=False)
+            else:
+                self._plans.move_to_end(batch)
+            return plan
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """The outputs by name, as new arrays, or in the arrays given for some or all of them.
+
+        Raises RuntimeFault for a missing or unknown name and for an array of the wrong type or shape.
+        """
+        values = _in_order(self._input_number, inputs, "input")
+        given: list[Any] | None = None
+        if outputs:
+            given = _in_order(self._output_number, outputs, "output", complete=False)
+        results = self.execute(values, given)
+        return {spec.name: result for spec, result in zip(self.program.outputs, results, strict=True)}
+
+    def execute(self, values: Sequence[Any], given: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        """`run` by position: one value per input, in the program's order; the outputs in theirs."""
+        batch = self._quick_batch(values)
+        if batch < 0:
+            values, batch = check_inputs(self.program.inputs, values, self.program.batch)
+            if batch == 0:
+                return self._nothing(given)
+            self._remember_shapes(batch)
+        try:
+            workspace = self._free.pop()
+        except IndexError:
+            workspace = _Workspace()
+        try:
+            bound = workspace.bound.get(batch) or self._bind(workspace, batch)
+            for view, value in zip(bound.staged, values, strict=True):
+                if view is not None:
+                    view[...] = value
+            if bound.loose_inputs:
+                self._bind_inputs(workspace, bound, values)
+            if given is not None or bound.loose_outputs:
+                return self._run_to(bound, batch, given)
+            pool.enter(self._threads)
+            try:
+                for kernel, arguments in bound.calls:
+                    kernel(*arguments)
+            finally:
+                pool.leave()
+            return [view.copy() for view in bound.results]  # type: ignore[union-attr]  # none is loose
+        finally:
+            if bound.loose_inputs:
+                _release(bound.loose_inputs)
+            self._free.append(workspace)
+
+    def profile(self, inputs: Mapping[str, Any], repeats: int = 10) -> list[StepTime]:
+        """The time of each step, the median of `repeats` runs after one that is not counted.
+
+        Steps run as in `run`, with the clock read in between (about 0.1 us each).
+        """
+        values, batch = check_inputs(
+            self.program.inputs, _in_order(self._input_number, inputs, "input"), self.program.batch
+        )
+        if batch == 0 or repeats < 1:
+            raise RuntimeFault("R0205", "a profile needs at least one sample and one run")
+        self._remember_shapes(batch)
+        workspace = _Workspace()
+        bound = self._bind(workspace, batch)
+        for view, value in zip(bound.staged, values, strict=True):
+            if view is not None:
+                view[...] = value
+        self._bind_inputs(workspace, bound, values)
+        targets = [aligned_empty(s, t) for s, t in zip(self._shapes[batch][1], self._output_types, strict=True)]
+        self._bind_outputs(bound, targets)
+        times = np.empty((repeats + 1, len(bound.calls)))
+        pool.enter(self._threads)
+        try:
+            for row in times:
+                for number, (kernel, arguments) in enumerate(bound.calls):
+                    start = perf_counter()
+                    kernel(*arguments)
+                    row[number] = perf_counter() - start
+        finally:
+            pool.leave()
+        seconds = np.median(times[1:], axis=0)
+        return [
+            StepTime(
+                s.layer, s.what, _variant(s.kernel, s.kernel_one, batch), float(t), s.flops * batch + s.flops_fixed
+            )
+            for s, t in zip(self.program.steps, seconds, strict=True)
+        ]
+
+    def _quick_batch(self, values: Sequence[Any]) -> int:
+        """The number of samples if every value is already just right, as it is in nearly every call; else -1."""
+        if self._leading < 0:
+            batch = 1
+        else:
+            leading = values[self._leading]
+            if type(leading) is not np.ndarray or not leading.ndim:
+                return -1
+            batch = leading.shape[0]
+        known = self._shapes.get(batch)
+        if known is None:
+            return -1
+        for value, shape, kind in zip(values, known[0], self._input_types, strict=True):
+            if type(value) is np.ndarray or isinstance(value, np.generic):
+                if value.dtype is not kind or value.shape != shape:
+                    return -1
+            elif shape or not (
+                (type(value) is float and kind.kind == "f")
+                or (type(value) is int and kind.kind in "iu" and 0 <= value < 2**31)
+            ):
+                return -1
+        return batch
+
+    def _remember_shapes(self, batch: int) -> None:
+        if batch not in self._shapes:
+            if len(self._shapes) >= 1024:
+                self._shapes = {}
+            inputs = [resolve_shape(spec.shape, batch) for spec in self.program.inputs]
+            self._shapes[batch] = inputs, [resolve_shape(spec.shape, batch) for spec in self.program.outputs]
+
+    def _nothing(self, given: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+        """The outputs for no samples at all."""
+        results = []
+        for number, spec in enumerate(self.program.outputs):
+            if not spec.shape or spec.shape[0] != BATCH:
+                raise RuntimeFault("R0205", "there are no samples", help="pass at least one")
+            array = given[number] if given is not None else None
+            results.append(
+                check_output(spec, array, 0) if array is not None else aligned_empty((0, *spec.shape[1:]), spec.dtype)
+            )
+        return results
+
+    def _run_to(self, bound: _Bound, batch: int, given: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+        """Runs with outputs bound to the caller's arrays, or to new ones."""
+        wanted = list(given) if given is not None else [None] * len(bound.results)
+        targets: list[np.ndarray] = []
+        for number, (spec, array) in enumerate(zip(self.program.outputs, wanted, strict=True)):
+            if array is not None and is_aligned(check_output(spec, array, batch)):
+                targets.append(array)
+            elif bound.results[number] is not None:
+                targets.append(bound.results[number])  # type: ignore[arg-type]  # just tested
+            else:
+                targets.append(aligned_empty(self._shapes[batch][1][number], self._output_types[number]))
+        self._bind_outputs(bound, targets)
+        pool.enter(self._threads)
+        try:
+            for kernel, arguments in bound.calls:
+                kernel(*arguments)
+        finally:
+            pool.leave()
+            _release(bound.loose_outputs)
+        results = []
+        for view, array, target in zip(bound.results, wanted, targets, strict=True):
+            source = target if view is None else view
+            if array is None:
+                results.append(source if view is None else source.copy())
+                continue
+            if array is not source:
+                array[...] = source
+            results.append(array)
+        return results
+
+    def _bind_inputs(self, workspace: _Workspace, bound: _Bound, values: Sequence[Any]) -> None:
+        for loose in bound.loose_inputs:
+            array = values[loose.index]
+            if is_aligned(array):
+                array = writable_alias(array)
+            else:
+                copy = workspace.copies.get(loose.index)
+                if copy is None or copy.shape != array.shape:
+                    copy = workspace.copies[loose.index] = aligned_empty(array.shape, array.dtype)
+                copy[...] = array
+                array = copy
+            self._fill(loose, array)
+
+    def _bind_outputs(self, bound: _Bound, targets: Sequence[np.ndarray]) -> None:
+        for loose in bound.loose_outputs:
+            self._fill(loose, targets[loose.index])
+
+    def _fill(self, loose: _Loose, array: np.ndarray) -> None:
+        for shape, places in loose.places.items():
+            tensor = self._tensor(array if array.shape == shape else array.reshape(shape))
+            for arguments, position in places:
+                arguments[position] = tensor
+
+    def _bind(self, workspace: _Workspace, batch: int) -> _Bound:
+        """The calls for a batch size in a workspace, all arguments bound but those of large inputs and outputs."""
+        plan = self.plan(batch)
+        program = self.program
+        small = [_small_size(spec.shape, spec.dtype, batch) for spec in (*program.inputs, *program.outputs)]
+        needed = aligned(plan.peak) + sum(small)
+        if needed > workspace.arena.nbytes:
+            workspace.bound.clear()
+            workspace.arena = _allocate(needed, batch)
+        starts = np.cumsum([aligned(plan.peak), *small])
+        bound = _Bound()
+        views: list[np.ndarray | None] = []
+        for spec, size, start in zip((*program.inputs, *program.outputs), small, starts[:-1], strict=True):
+            view = self._view(workspace, int(start), resolve_shape(spec.shape, batch), spec.dtype) if size else None
+            views.append(view)
+        bound.staged, bound.results = views[: len(program.inputs)], views[len(program.inputs) :]
+        tensors = [self._slot_tensor(i, slot, workspace, bound, plan) for i, slot in enumerate(program.slots)]
+        loose: dict[tuple[str, int], _Loose] = {}
+        for step in program.steps:
+            arguments = [tensors[index] for index in step.slots]
+            bound.calls.append((self._kernels[_variant(step.kernel, step.kernel_one, batch)], arguments))
+            for position, index in enumerate(step.slots):
+                slot = program.slots[index]
+                if tensors[index] is None:
+                    number = (self._input_number if slot.place == "input" else self._output_number)[slot.name]
+                    entry = loose.setdefault((slot.place, number), _Loose(number))
+                    entry.places.setdefault(resolve_shape(slot.shape, batch), []).append((arguments, position))
+        bound.loose_inputs = [entry for (place, _), entry in loose.items() if place == "input"]
+        bound.loose_outputs = [entry for (place, _), entry in loose.items() if place == "output"]
+        workspace.bound[batch] = bound
+        if len(workspace.bound) > PLANS:
+            workspace.bound.popitem(last=False)
+        return bound
+
+    def _slot_tensor(self, index: int, slot: Slot, workspace: _Workspace, bound: _Bound, plan: MemoryPlan) -> Any:
+        """The tensor of a slot; None if it is bound for each call."""
+        shape = resolve_shape(slot.shape, plan.batch)
+        if slot.place == "arena":
+            if slot.storage not in plan.offsets:
+                return None
+            return self._tensor(self._view(workspace, plan.offsets[slot.storage], shape, slot.dtype))
+        if slot.place == "weight":
+            tensor = self._weight_tensors.get(index)
+            if tensor is None:
+                tensor = self._weight_tensors[index] = self._tensor(self._weights[slot.name].reshape(shape))
+            return tensor
+        view = (
+            bound.staged[self._input_number[slot.name]]
+            if slot.place == "input"
+            else bound.results[self._output_number[slot.name]]
+        )
+        return None if view is None else self._tensor(view.reshape(shape))
+
+    @staticmethod
+    def _view(workspace: _Workspace, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        kind = element_type(dtype)
+        return workspace.arena[start : start + prod(shape) * kind.itemsize].view(kind).reshape(shape)
+
+
+def _variant(kernel: str, kernel_one: str, batch: int) -> str:
+    return kernel_one if batch == 1 and kernel_one else kernel
+
+
+def _small_size(shape: tuple[int, ...], dtype: str, batch: int) -> int:
+    """Bytes to set aside for an input or output, 0 if it is too large to be copied."""
+    size = prod(resolve_shape(shape, batch)) * element_type(dtype).itemsize
+    return aligned(size) if size <= SMALL else 0
+
+
+def _allocate(size: int, batch: int) -> np.ndarray:
+    try:
+        return aligned_empty((size,), np.dtype(np.uint8))
+    except MemoryError as error:
+        raise RuntimeFault(
+            "R0207", f"a batch of {batch} needs {size / 2**20:,.0f} MB, more than there is", help="run smaller batches"
+        ) from error
+
+
+def _release(entries: Sequence[_Loose]) -> None:
+    """Lets go of the caller's arrays."""
+    for loose in entries:
+        for places in loose.places.values():
+            for arguments, position in places:
+                arguments[position] = None
+
+
+def _in_order(numbers: Mapping[str, int], values: Mapping[str, Any], noun: str, *, complete: bool = True) -> list[Any]:
+    """The values in the program's order. Raises RuntimeFault for unknown and, if `complete`, for missing names."""
+    unknown = [name for name in values if name not in numbers]
+    if unknown:
+        raise RuntimeFault("R0208", f"there is no {noun} {unknown[0]!r}", help=suggest(unknown[0], list(numbers)))
+    missing = [name for name in numbers if name not in values]
+    if missing and complete:
+        have = ", ".join(repr(n) for n in numbers)
+        raise RuntimeFault("R0208", f"{noun} {missing[0]!r} is missing", help=f"the {noun}s are {have}")
+    return [values.get(name) for name in numbers]
+
+
+def _check_weights(program: Program, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    checked = {}
+    for spec in program.weights:
+        array = weights.get(spec.name)
+        if array is None:
+            raise RuntimeFault("R0209", f"the program's weight {spec.name!r} is missing")
+        if array.shape != spec.shape or array.dtype != element_type(spec.dtype):
+            raise RuntimeFault(
+                "R0209",
+                f"weight {spec.name!r} must be {spec.dtype} {list(spec.shape)}, got {array.dtype} {list(array.shape)}",
+            )
+        if not is_aligned(array) or not array.flags.writeable:
+            raise ValueError(f"weight {spec.name!r} must be contiguous, writable and aligned to 64 bytes")
+        checked[spec.name] = array
+    return checked

@@ -1,0 +1,113 @@
+"""Machine code: TVM's small runtime library without the compiler, and artifacts' shared objects, loaded from memory."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dlc.runtime import threads
+from dlc.runtime.errors import RuntimeFault
+
+_UNNEEDED = ("torch", "cuda")
+"""Packages that `import tvm_ffi` imports if installed. They cost a second, and nothing here needs them."""
+
+_lock = threading.Lock()
+_runtime: ctypes.CDLL | None = None
+
+
+def import_tvm_ffi() -> ModuleType:
+    """The module `tvm_ffi`, imported without dragging in torch and the CUDA bindings (1.2 s becomes 0.06 s).
+
+    Packages that are imported already stay; afterwards all of them can be imported as ever. Tensors of torch are taken
+    all the same, through DLPack.
+    """
+    if "tvm_ffi" in sys.modules:
+        return sys.modules["tvm_ffi"]
+    with _lock:
+        blocked = [name for name in _UNNEEDED if name not in sys.modules]
+        for name in blocked:
+            sys.modules[name] = None  # type: ignore[assignment]  # None makes `import name` raise ImportError
+        try:
+            import tvm_ffi
+        except ImportError as error:
+            raise RuntimeFault(
+                "R0501", f"the package apache-tvm-ffi cannot be imported: {error}", help="install dlc again with pip"
+            ) from error
+        finally:
+            for name in blocked:
+                sys.modules.pop(name, None)
+    return tvm_ffi
+
+
+def load_runtime() -> ModuleType:
+    """Makes ready what kernels need (threads, workspaces): TVM's runtime library, 3 MB. Returns the module `tvm_ffi`.
+
+    Neither `tvm` nor any part of the compiler is imported. Raises RuntimeFault where the library is missing.
+    """
+    global _runtime
+    tvm_ffi = import_tvm_ffi()
+    with _lock:
+        if _runtime is None:
+            threads.prepare()
+            _runtime = _open_runtime()
+            threads.connect(tvm_ffi.get_global_func("runtime.config_threadpool"))
+    return tvm_ffi
+
+
+def _open_runtime() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("tvm")  # found, not imported
+    if spec is None or spec.origin is None:
+        raise RuntimeFault("R0501", "the package apache-tvm is not installed", help="install dlc again with pip")
+    path = Path(spec.origin).parent / "lib" / "libtvm_runtime.so"
+    try:
+        return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise RuntimeFault("R0501", f"TVM's runtime library cannot be loaded: {error}") from error
+
+
+def load_code(code: bytes | memoryview) -> Callable[[str], Callable[..., Any]]:
+    """The kernels of a shared object given as bytes: a function from a kernel's name to the kernel.
+
+    The code is mapped from memory (or from a private file that is gone again when this returns). It stays mapped as
+    long as the function or a kernel is alive. Raises RuntimeFault where it is not a shared object of this system.
+    """
+    tvm_ffi = load_runtime()
+    open_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")
+    try:
+        module = _open_in_memory(open_library, code)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RuntimeFault("R0502", f"the machine code cannot be loaded: {reason}") from error
+
+    def kernel(name: str) -> Callable[..., Any]:
+        try:
+            return module.get_function(name)  # type: ignore[no-any-return]
+        except AttributeError as error:
+            raise RuntimeFault(
+                "R0503", f"the machine code holds no kernel {name!r}", help="compile the model again"
+            ) from error
+
+    return kernel
+
+
+def _open_in_memory(open_library: Callable[[str, str], Any], code: bytes | memoryview) -> Any:
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create("dlc-code")
+        try:
+            with open(handle, "wb", closefd=False) as file:
+                file.write(code)
+            return open_library(f"/proc/self/fd/{handle}", "so")
+        finally:
+            os.close(handle)
+    with tempfile.TemporaryDirectory(prefix="dlc-") as folder:  # only its owner can enter it
+        path = Path(folder) / "code.so"
+        path.write_bytes(code)
+        return open_library(str(path), "so")

@@ -1,0 +1,196 @@
+"""The session: a compiled model, ready to be called on arrays from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlc.runtime.arrays import aligned_copy, describe, is_aligned
+from dlc.runtime.artifact import Artifact, Manifest, load_artifact, save_artifact
+from dlc.runtime.atomic import read_fault
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.executor import Executor, StepTime
+from dlc.runtime.library import load_code
+from dlc.runtime.names import suggest
+from dlc.runtime.plan import TensorSpec
+
+
+def load(path: str | Path, threads: int | None = None) -> Session:
+    """Opens an artifact that `dlc compile`, `dlc train` or `Session.save` wrote. The compiler is not needed.
+
+    `threads` is the number of cores a call may use, None for all. Raises RuntimeFault where the file is missing, cut off,
+    damaged, no artifact, of another version, or made for another machine.
+    """
+    return Session(load_artifact(path), threads)
+
+
+class Results(Mapping[str, np.ndarray]):
+    """A model's several outputs, by name: `results.logits`, `results["logits"]`, or unpacked in order."""
+
+    __slots__ = ("_arrays",)
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise RuntimeFault(
+                "R0208", f"there is no output {name!r}", help=suggest(str(name), list(self._arrays))
+            ) from None
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise AttributeError(f"there is no output {name!r}: {suggest(name, list(self._arrays))}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return "Results(" + ", ".join(f"{n}: {describe(a.shape)}" for n, a in self._arrays.items()) + ")"
+
+
+class Session:
+    """A compiled model.
+
+    Called with one array per input, by position or by name, it returns the output, or `Results` if there are several.
+    Arrays are numpy's, or anything that speaks DLPack, of exactly the type and shape that `inputs` says; the first
+    dimension is the number of samples, which may differ from call to call. Arrays that are contiguous and start at a
+    multiple of 64 bytes are read where they are. Nothing is converted silently. Any number of threads may call at once.
+    """
+
+    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+        self._artifact = artifact
+        weights = {name: _usable(array) for name, array in artifact.weights.items()}
+        self._executor = Executor(artifact.manifest.program, load_code(artifact.code), weights, threads)
+        self._positions = {spec.name: i for i, spec in enumerate(self.inputs)}
+        self._names = [spec.name for spec in self.outputs]
+        self._only = len(self._names) == 1
+
+    @property
+    def manifest(self) -> Manifest:
+        """All that the artifact says about the model."""
+        return self._artifact.manifest
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs: name, shape (-1 stands for the number of samples) and element type."""
+        return self._artifact.manifest.program.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs: name, shape (-1 stands for the number of samples) and element type."""
+        return self._artifact.manifest.program.outputs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes by index; empty if the artifact holds none."""
+        return self._artifact.manifest.classes
+
+    @property
+    def executor(self) -> Executor:
+        """What runs the program: memory plans, and runs with arrays given for the outputs."""
+        return self._executor
+
+    @property
+    def threads(self) -> int:
+        """The number of cores a call may use; it can be set."""
+        return self._executor.threads
+
+    @threads.setter
+    def threads(self, count: int | None) -> None:
+        self._executor.threads = count
+
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        """The output as a new array, or `Results` for several. Raises RuntimeFault for arrays that do not fit."""
+        if named or len(arrays) != len(self._positions):
+            arrays = self._arranged(arrays, named)
+        results = self._executor.execute(arrays)
+        if self._only:
+            return results[0]
+        return Results(dict(zip(self._names, results, strict=True)))
+
+    def preprocess(self, image: str | Path | np.ndarray) -> np.ndarray:
+        """An image file, or an array of one or several images -> the network's input, [n, channels, height, width].
+
+        Resized and normalised as the training data was. Arrays are uint8 (0 to 255) or float (0 to 1), channels first or
+        last. Raises RuntimeFault where the artifact has no preprocessing, or the image cannot be read or does not fit.
+        """
+        rule = self._artifact.manifest.preprocessing
+        if rule is None:
+            raise RuntimeFault(
+                "R0210",
+                "this artifact says nothing about preprocessing",
+                help="prepare the input yourself: see net.inputs",
+            )
+        if isinstance(image, str | Path):
+            image = _read_image(Path(image), rule.channels)
+        return rule.apply(image)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model as one artifact, atomically. Raises RuntimeFault (R0110) where that fails."""
+        save_artifact(path, self._artifact)
+
+    def profile(self, *arrays: Any, repeats: int = 10, **named: Any) -> list[StepTime]:
+        """The time of every step for these inputs: medians of `repeats` runs."""
+        if named or len(arrays) != len(self._positions):
+            arrays = self._arranged(arrays, named)
+        return self._executor.profile({s.name: a for s, a in zip(self.inputs, arrays, strict=True)}, repeats)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{s.name}: {describe(s.shape)}" for s in self.inputs)
+        outputs = ", ".join(f"{s.name}: {describe(s.shape)}" for s in self.outputs)
+        return f"<dlc.Session {self.manifest.model}: {inputs} -> {outputs}, {self.manifest.target.name}>"
+
+    def _arranged(self, arrays: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Arrays given by position and by name, in the program's order."""
+        specs = self.inputs
+        expected = ", ".join(f"{s.name} {describe(s.shape)} {s.dtype}" for s in specs)
+        if len(arrays) > len(specs):
+            raise RuntimeFault(
+                "R0208", f"the model takes {len(specs)} inputs, got {len(arrays)}", help=f"pass {expected}"
+            )
+        ordered = dict(zip(self._positions, arrays, strict=False))
+        for name, array in named.items():
+            if name not in self._positions:
+                raise RuntimeFault("R0208", f"there is no input {name!r}", help=suggest(name, list(self._positions)))
+            if name in ordered:
+                raise RuntimeFault("R0208", f"input {name!r} is given twice, by position and by name")
+            ordered[name] = array
+        for name in self._positions:
+            if name not in ordered:
+                raise RuntimeFault("R0208", f"input {name!r} is missing", help=f"pass {expected}")
+        return tuple(ordered[name] for name in self._positions)
+
+
+def _usable(array: np.ndarray) -> np.ndarray:
+    """The weight itself where kernels can use it in place, as those of a mapped artifact, else a copy that they can."""
+    return array if is_aligned(array) and array.flags.writeable else aligned_copy(array)
+
+
+def _read_image(path: Path, channels: int) -> np.ndarray:
+    """An image file as uint8, [height, width] or [height, width, 3], turned upright as its camera noted."""
+    from PIL import Image, ImageOps, UnidentifiedImageError  # 50 ms that sessions on arrays never need
+
+    if channels not in (1, 3):
+        raise RuntimeFault("R0210", f"the network takes {channels} channels, which no image file has")
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise RuntimeFault(
+            "R0211", f"{path} is no image that can be read", help="PNG, JPEG, BMP, GIF, TIFF and WebP can"
+        ) from error
+    except OSError as error:
+        if error.errno is None:  # Pillow's own: a truncated file
+            raise RuntimeFault("R0211", f"{path} is damaged: {error}", help="get the file again") from error
+        raise read_fault(path, error) from error
