@@ -78,9 +78,10 @@ class Network:
 
     def inference_calls(self) -> tuple[LayerCall, ...]:
         """The calls that the outputs of the inference artifact need."""
-        return self._needed([o.tensor for o in self.outputs if not o.training_only])
+        return self.calls_for([o.tensor for o in self.outputs if not o.training_only])
 
-    def _needed(self, roots: list[Tensor]) -> tuple[LayerCall, ...]:
+    def calls_for(self, roots: list[Tensor]) -> tuple[LayerCall, ...]:
+        """The calls that some tensors need, in order."""
         needed: set[int] = set()
         stack = list(roots)
         while stack:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import pi, sqrt
 from typing import ClassVar, Literal
 
 from dlc.compiler.initializers.constant import Constant
 from dlc.compiler.ir import Value
 from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
-from dlc.compiler.ops.elementwise import add, greater, multiply, where
-from dlc.compiler.ops.functions import clip, erf, expm1, relu, sigmoid, tanh
+from dlc.compiler.ops import composite
+from dlc.compiler.ops.elementwise import add, multiply
+from dlc.compiler.ops.functions import clip, relu, sigmoid, tanh
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ScaledTanh(Activation):
     slope: float = 2.0 / 3.0
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return multiply(tanh(multiply(inputs[0], self.slope)), self.amplitude)
+        return composite.scaled_tanh(inputs[0], self.amplitude, self.slope)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ class LeakyRelu(Activation):
     slope: float = 0.01
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        (x,) = inputs
-        return where(greater(x, 0.0), x, multiply(x, self.slope))
+        return composite.leaky_relu(inputs[0], self.slope)
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,7 @@ class Prelu(Activation):
         return {"weight": ParameterSpec((1 if self.shared else inputs[0][0],), Constant(self.init))}
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        (x,) = inputs
-        return where(greater(x, 0.0), x, multiply(x, context.parameters["weight"]))
+        return composite.prelu(inputs[0], context.parameters["weight"])
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class Elu(Activation):
     alpha: float = 1.0
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return elu(inputs[0], self.alpha)
+        return composite.elu(inputs[0], self.alpha)
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Selu(Activation):
     keyword: ClassVar[str] = "selu"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return multiply(elu(inputs[0], 1.6732632423543772), 1.0507009873554805)
+        return composite.selu(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -126,13 +124,7 @@ class Gelu(Activation):
     approximate: Literal["none", "tanh"] = "none"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        (x,) = inputs
-        if self.approximate == "tanh":
-            cubic = add(x, multiply(multiply(multiply(x, x), x), 0.044715))
-            inner = tanh(multiply(cubic, sqrt(2 / pi)))
-        else:
-            inner = erf(multiply(x, sqrt(0.5)))
-        return multiply(multiply(x, 0.5), add(inner, 1.0))
+        return composite.gelu_tanh(inputs[0]) if self.approximate == "tanh" else composite.gelu(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -142,7 +134,7 @@ class Silu(Activation):
     keyword: ClassVar[str] = "silu"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return multiply(inputs[0], sigmoid(inputs[0]))
+        return composite.silu(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -152,7 +144,7 @@ class HardSigmoid(Activation):
     keyword: ClassVar[str] = "hard_sigmoid"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return hard_sigmoid(inputs[0])
+        return composite.hard_sigmoid(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -162,7 +154,7 @@ class HardSwish(Activation):
     keyword: ClassVar[str] = "hard_swish"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return multiply(inputs[0], hard_sigmoid(inputs[0]))
+        return composite.hard_swish(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -172,9 +164,7 @@ class Softplus(Activation):
     keyword: ClassVar[str] = "softplus"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        from dlc.compiler.ops.composite import softplus
-
-        return softplus(inputs[0])
+        return composite.softplus(inputs[0])
 
 
 @dataclass(frozen=True)
@@ -223,14 +213,3 @@ class Identity(Activation):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         return inputs[0]
-
-
-def elu(x: Value, alpha: float) -> Value:
-    """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
-    below = where(greater(x, 0.0), 0.0, x)  # keeps exp from overflowing where it is not used
-    return where(greater(x, 0.0), x, multiply(expm1(below), alpha))
-
-
-def hard_sigmoid(x: Value) -> Value:
-    """clip(x / 6 + 1/2, 0, 1)."""
-    return clip(add(multiply(x, 1.0 / 6.0), 0.5), 0.0, 1.0)

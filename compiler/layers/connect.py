@@ -10,7 +10,7 @@ import numpy as np
 
 from dlc.compiler.initializers.constant import Zeros
 from dlc.compiler.ir import ShapeError, Value, apply
-from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec, feature_shape
 from dlc.compiler.layers.geometry import (
     Padding,
     Pair,
@@ -89,14 +89,14 @@ class ConvConnect(Layer):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
-        _, height, width, channels = x.type.shape
+        channels, height, width = image(self.keyword, feature_shape(x.type.shape))
         kh, kw = pair(self.kernel)
-        padding = sides(self.pad, (int(height), int(width)), self.kernel, self.stride)
-        places = self._places(int(channels))
+        padding = sides(self.pad, (height, width), self.kernel, self.stride)
+        places = self._places(channels)
         # [O*I, connections, 1] * [connections, kh*kw], summed over the connections: each weight goes to its place
         kernels = reshape(context.parameters["weight"], (self.connections, kh * kw))
         dense = reduce_sum(multiply(constant(places[:, :, None], key="connections"), kernels), (1,))
-        weight = reshape(dense, (len(self.table), int(channels), kh, kw))
+        weight = reshape(dense, (len(self.table), channels, kh, kw))
         y = apply(Conv2d(len(self.table), (kh, kw), pair(self.stride), padding, (1, 1), 1), x, weight)
         return add(y, context.parameters["bias"]) if self.bias else y
 

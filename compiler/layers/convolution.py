@@ -72,8 +72,8 @@ class Conv(Layer):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
-        _, height, width, _ = x.type.shape
-        padding = sides(self.pad, (int(height), int(width)), self.kernel, self.stride, self.dilation)
+        _, height, width = image(self.keyword, feature_shape(x.type.shape))
+        padding = sides(self.pad, (height, width), self.kernel, self.stride, self.dilation)
         op = Conv2d(self.channels, pair(self.kernel), pair(self.stride), padding, pair(self.dilation), self.groups)
         y = apply(op, x, context.parameters["weight"])
         return add(y, context.parameters["bias"]) if self.bias else y
@@ -145,11 +145,11 @@ class ConvTranspose(Layer):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
-        _, height, width, channels = x.type.shape
-        padding = sides(self.pad, (int(height), int(width)), self.kernel)
+        channels, height, width = image(self.keyword, feature_shape(x.type.shape))
+        padding = sides(self.pad, (height, width), self.kernel)
         _, *size = self.shape(feature_shape(x.type.shape))
         op = Conv2dInputGradient(
-            int(channels),
+            channels,
             pair(self.kernel),
             pair(self.stride),
             padding,

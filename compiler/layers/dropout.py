@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from dlc.compiler.ir import Value
 from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer
-from dlc.compiler.ops.elementwise import greater_equal, multiply, where
-from dlc.compiler.ops.random import random_uniform
+from dlc.compiler.ops.composite import dropout, dropout_original
+from dlc.compiler.ops.elementwise import multiply
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,7 @@ class Dropout(Layer):
         (x,) = inputs
         if not context.training:
             return multiply(x, 1.0 - self.p) if self.at == "inference" and self.p else x
-        if self.p == 0:
-            return x
         if context.seed is None or context.step is None:
             raise AssertionError("dropout in training needs the seed and the step")
-        draw = random_uniform(x.type.shape, context.stream, context.seed, context.step)
-        kept = multiply(x, 1.0 / (1.0 - self.p)) if self.at == "training" else x
-        return where(greater_equal(draw, self.p), kept, 0.0)
+        drop = dropout if self.at == "training" else dropout_original
+        return drop(x, self.p, context.stream, context.seed, context.step)

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from dlc.compiler.initializers.constant import Constant, Zeros
 from dlc.compiler.ir import ShapeError, Value
-from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec, feature_shape
 from dlc.compiler.layers.geometry import image, require_positive, show
-from dlc.compiler.ops.elementwise import add, divide, multiply, negative, power, subtract
+from dlc.compiler.ops.base import constant
+from dlc.compiler.ops.elementwise import add, divide, multiply, power
 from dlc.compiler.ops.functions import detach, sqrt
 from dlc.compiler.ops.indexing import count
-from dlc.compiler.ops.reduction import mean
+from dlc.compiler.ops.normalization import batch_norm_inference, batch_norm_training, standardize
 from dlc.compiler.ops.shape import reshape, transpose
 from dlc.compiler.ops.slicing import pad, strided_slice
 
@@ -63,32 +66,18 @@ class BatchNorm(Layer):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
-        return self._train(context, x) if context.training else self._infer(context, x)
-
-    def _infer(self, context: BuildContext, x: Value) -> Value:
-        scale = divide(1.0, sqrt(add(context.parameters["running_var"], self.eps)))
-        if self.affine:
-            scale = multiply(scale, context.parameters["weight"])
-        shift = negative(multiply(context.parameters["running_mean"], scale))
-        if self.affine:
-            shift = add(context.parameters["bias"], shift)
-        return add(multiply(x, scale), shift)
-
-    def _train(self, context: BuildContext, x: Value) -> Value:
-        axes = tuple(range(x.type.rank - 1))
-        average = mean(x, axes)
-        # detached: the variance's own gradient by the mean is zero, as deviations sum to zero
-        centered = subtract(x, detach(average))
-        variance = mean(multiply(centered, centered), axes)
+        gamma, beta = self._affine(context, channels=feature_shape(x.type.shape)[0])
+        if not context.training:
+            running = context.parameters["running_mean"], context.parameters["running_var"]
+            return batch_norm_inference(x, gamma, beta, *running, self.eps)
+        y, average, variance = batch_norm_training(x, gamma, beta, self.eps)
         self._keep(context, average, variance, number=count(x.type.shape[:-1]))
-        scale = divide(1.0, sqrt(add(variance, self.eps)))
+        return y
+
+    def _affine(self, context: BuildContext, channels: int) -> tuple[Value, Value]:
         if self.affine:
-            scale = multiply(scale, context.parameters["weight"])
-        # zero, but its gradient by the mean comes from the sum of the upstream, which the bias needs anyway
-        shift = multiply(subtract(detach(average), average), scale)
-        if self.affine:
-            shift = add(context.parameters["bias"], shift)
-        return add(multiply(centered, scale), shift)
+            return context.parameters["weight"], context.parameters["bias"]
+        return constant(np.ones(channels), key="ones"), constant(np.zeros(channels), key="zeros")
 
     def _keep(self, context: BuildContext, average: Value, variance: Value, number: int) -> None:
         unbiased = multiply(variance, number / max(number - 1, 1))
@@ -124,7 +113,7 @@ class LayerNorm(Layer):
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
         last = x.type.rank - 1
-        y = _normalize(x, (last,) if self.over == "channels" else tuple(range(1, last + 1)), self.eps)
+        y = standardize(x, (last,) if self.over == "channels" else tuple(range(1, last + 1)), self.eps)
         if not self.affine:
             return y
         weight, bias = context.parameters["weight"], context.parameters["bias"]
@@ -159,9 +148,9 @@ class GroupNorm(Layer):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
-        batch, *pixels, channels = x.type.shape
-        grouped = reshape(x, (batch, count(tuple(pixels)), self.groups, int(channels) // self.groups))
-        y = reshape(_normalize(grouped, (1, 3), self.eps), x.type.shape)
+        batch, pixels = x.type.shape[0], x.type.shape[1:-1]
+        grouped = reshape(x, (batch, count(pixels), self.groups, feature_shape(x.type.shape)[0] // self.groups))
+        y = reshape(standardize(grouped, (1, 3), self.eps), x.type.shape)
         return _scale_and_shift(context, y) if self.affine else y
 
 
@@ -189,19 +178,12 @@ class InstanceNorm(Layer):
         return _affine(inputs[0][:1]) if self.affine else {}
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        y = _normalize(inputs[0], (1, 2), self.eps)
+        y = standardize(inputs[0], (1, 2), self.eps)
         return _scale_and_shift(context, y) if self.affine else y
 
 
 def _scale_and_shift(context: BuildContext, x: Value) -> Value:
     return add(multiply(x, context.parameters["weight"]), context.parameters["bias"])
-
-
-def _normalize(x: Value, axes: tuple[int, ...], eps: float) -> Value:
-    """(x - mean) / sqrt(biased variance + eps) over some axes."""
-    centered = subtract(x, mean(x, axes, keep=True))
-    variance = mean(multiply(centered, centered), axes, keep=True)
-    return divide(centered, sqrt(add(variance, eps)))
 
 
 @dataclass(frozen=True)
@@ -229,7 +211,7 @@ class LocalResponseNorm(Layer):
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
         (x,) = inputs
-        channels = int(x.type.shape[-1])
+        channels = feature_shape(x.type.shape)[0]
         squares = pad(multiply(x, x), (0, 0, 0, self.size // 2), (0, 0, 0, (self.size - 1) // 2))
         neighbours = [strided_slice(squares, (0, 0, 0, i), (None, None, None, i + channels)) for i in range(self.size)]
         total = reduce(add, neighbours)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from dlc.compiler.initializers.constant import Constant, Zeros
 from dlc.compiler.ir import Value, apply
-from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
+from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec, feature_shape
 from dlc.compiler.layers.geometry import (
     Padding,
     Pair,
@@ -22,9 +22,9 @@ from dlc.compiler.layers.geometry import (
     window_output,
 )
 from dlc.compiler.ops import pooling as ops
+from dlc.compiler.ops.composite import adaptive_avg_pool
 from dlc.compiler.ops.elementwise import add, multiply
 from dlc.compiler.ops.reduction import mean, reduce_max
-from dlc.compiler.ops.slicing import concat, strided_slice
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class MaxPool(Pool):
     keyword: ClassVar[str] = "max_pool"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        _, height, width, _ = inputs[0].type.shape
-        padding = self.padding(int(height), int(width))
+        _, height, width = image(self.keyword, feature_shape(inputs[0].type.shape))
+        padding = self.padding(height, width)
         return apply(ops.MaxPool(pair(self.kernel), self.steps, padding, self.round == "ceil"), inputs[0])
 
 
@@ -83,8 +83,8 @@ class MinPool(Pool):
     keyword: ClassVar[str] = "min_pool"
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        _, height, width, _ = inputs[0].type.shape
-        padding = self.padding(int(height), int(width))
+        _, height, width = image(self.keyword, feature_shape(inputs[0].type.shape))
+        padding = self.padding(height, width)
         return apply(ops.MinPool(pair(self.kernel), self.steps, padding, self.round == "ceil"), inputs[0])
 
 
@@ -100,8 +100,8 @@ class AvgPool(Pool):
     count_padding: bool = True
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        _, height, width, _ = inputs[0].type.shape
-        padding = self.padding(int(height), int(width))
+        _, height, width = image(self.keyword, feature_shape(inputs[0].type.shape))
+        padding = self.padding(height, width)
         return apply(
             ops.AvgPool(pair(self.kernel), self.steps, padding, self.round == "ceil", self.count_padding), inputs[0]
         )
@@ -150,7 +150,7 @@ class AdaptiveAvgPool(Layer):
         return image(self.keyword, inputs[0])[0], *pair(self.size)
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        return _regions(_regions(inputs[0], 1, pair(self.size)[0]), 2, pair(self.size)[1])
+        return adaptive_avg_pool(inputs[0], pair(self.size))
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,3 @@ class Subsample(Layer):
         means = apply(ops.AvgPool((kh, kw), self.steps, (0, 0, 0, 0), False, True), inputs[0])
         coefficient = multiply(context.parameters["weight"], float(kh * kw))
         return add(multiply(means, coefficient), context.parameters["bias"])
-
-
-def _regions(x: Value, axis: int, parts: int) -> Value:
-    """Means of `parts` regions of an axis. The mean over rows of means over columns is the mean over the rectangle."""
-    size = int(x.type.shape[axis])
-    pieces = []
-    for part in range(parts):
-        start, stop = [0] * x.type.rank, [None] * x.type.rank
-        start[axis], stop[axis] = part * size // parts, -(-(part + 1) * size // parts)
-        pieces.append(mean(strided_slice(x, start, stop), (axis,), keep=True))
-    return concat(pieces, axis)

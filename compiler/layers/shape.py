@@ -9,6 +9,7 @@ from dlc.compiler.ir import ShapeError, Value
 from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, feature_shape
 from dlc.compiler.layers.geometry import Pair, count, image, pair, require_positive, show, sides
 from dlc.compiler.ops.elementwise import add, multiply
+from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.shape import flatten, reshape, transpose
 from dlc.compiler.ops.slicing import concat, pad, strided_slice
 from dlc.compiler.ops.upsampling import upsample
@@ -114,9 +115,9 @@ class Crop(Layer):
         return channels, h, w
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        _, height, width, _ = inputs[0].type.shape
+        _, height, width = image(self.keyword, feature_shape(inputs[0].type.shape))
         h, w = pair(self.size)
-        top, left = ((int(height) - h) // 2, (int(width) - w) // 2) if self.at == "center" else (0, 0)
+        top, left = ((height - h) // 2, (width - w) // 2) if self.at == "center" else (0, 0)
         return strided_slice(inputs[0], (0, top, left, 0), (None, top + h, left + w, None))
 
 
@@ -157,7 +158,7 @@ class Slice(Layer):
         start: list[int] = [0] * x.type.rank
         stop: list[int | None] = [None] * x.type.rank
         step: list[int] = [1] * x.type.rank
-        start[axis], stop[axis] = self.bounds(int(x.type.shape[axis]))
+        start[axis], stop[axis] = self.bounds(_size(x, axis))
         step[axis] = self.step
         return strided_slice(x, start, stop, step)
 
@@ -221,7 +222,7 @@ def _interpolate(x: Value, axis: int, factor: int) -> Value:
     """Linear interpolation along one axis, as `factor` phases that are woven together."""
     if factor == 1:
         return x
-    size = int(x.type.shape[axis])
+    size = _size(x, axis)
     bordered = concat([_part(x, axis, 0, 1), x, _part(x, axis, size - 1, size)], axis)
     phases = []
     for phase in range(factor):
@@ -234,6 +235,11 @@ def _interpolate(x: Value, axis: int, factor: int) -> Value:
     shape = list(x.type.shape)
     woven = concat([reshape(p, (*shape[: axis + 1], 1, *shape[axis + 1 :])) for p in phases], axis + 1)
     return reshape(woven, (*shape[:axis], size * factor, *shape[axis + 1 :]))
+
+
+def _size(x: Value, axis: int) -> int:
+    """The size of an axis that is not the batch."""
+    return static((x.type.shape[axis],))[0]
 
 
 def _part(x: Value, axis: int, start: int, stop: int) -> Value:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dlc.compiler.ir import Value
 from dlc.compiler.layers.base import BuildContext, FeatureShape, Layer
+from dlc.compiler.ops.composite import log_softmax, softmax
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,6 @@ class Softmax(Layer):
         return inputs[0]
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        from dlc.compiler.ops.composite import softmax
-
         return softmax(inputs[0])
 
 
@@ -34,6 +33,4 @@ class LogSoftmax(Layer):
         return inputs[0]
 
     def build(self, context: BuildContext, *inputs: Value) -> Value:
-        from dlc.compiler.ops.composite import log_softmax
-
         return log_softmax(inputs[0])

@@ -10,6 +10,7 @@ from dlc.compiler.ir import ShapeError, Value
 from dlc.compiler.layers.base import FeatureShape
 from dlc.compiler.ops.elementwise import cast
 from dlc.compiler.ops.encoding import one_hot
+from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.shape import reshape
 
 
@@ -41,4 +42,4 @@ def targets(output: Value, labels: Value) -> Value:
     batch, classes = output.type.shape
     if classes == 1:
         return cast(reshape(labels, (batch, 1)), output.type.dtype)
-    return one_hot(labels, int(classes))
+    return one_hot(labels, static((classes,))[0])

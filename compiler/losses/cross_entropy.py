@@ -8,7 +8,9 @@ from typing import ClassVar, Literal
 from dlc.compiler.ir import Value
 from dlc.compiler.layers.base import ArgumentError, FeatureShape
 from dlc.compiler.losses.base import Loss, require_scores, targets
+from dlc.compiler.ops.composite import log_softmax
 from dlc.compiler.ops.elementwise import add, multiply, negative
+from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.reduction import mean, reduce_sum
 
 
@@ -32,10 +34,8 @@ class CrossEntropy(Loss):
         require_scores(self.keyword, output, least=2)
 
     def build(self, output: Value, labels: Value) -> Value:
-        from dlc.compiler.ops.composite import log_softmax
-
         target = targets(output, labels)
-        classes = int(output.type.shape[1])  # type: ignore[arg-type]  # only the batch is symbolic
+        (classes,) = static(output.type.shape[1:])
         if self.label_smoothing:
             shared = self.label_smoothing / (classes if self.smoothing == "uniform" else classes - 1)
             own = 1.0 - self.label_smoothing + (shared if self.smoothing == "uniform" else 0.0)

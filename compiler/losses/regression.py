@@ -11,6 +11,7 @@ from typing import ClassVar
 from dlc.compiler.ir import Value
 from dlc.compiler.layers.base import ArgumentError, FeatureShape
 from dlc.compiler.losses.base import Loss, require_scores, targets
+from dlc.compiler.ops.composite import softplus
 from dlc.compiler.ops.elementwise import less, multiply, subtract, where
 from dlc.compiler.ops.functions import absolute
 from dlc.compiler.ops.reduction import mean
@@ -78,7 +79,5 @@ class BinaryCrossEntropy(Loss):
         require_scores(self.keyword, output)
 
     def build(self, output: Value, labels: Value) -> Value:
-        from dlc.compiler.ops.composite import softplus
-
         target = targets(output, labels)
         return mean(subtract(softplus(output), multiply(output, target)), (0, 1))

@@ -1,0 +1,47 @@
+"""What a training starts from: weights by the recipe's initializers, and the optimizers' state."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from dlc.compiler.initializers.fan import He
+from dlc.compiler.network import Network
+from dlc.compiler.recipe import Recipe
+from dlc.compiler.selection import group_of, initializer_of, weights_of
+
+
+def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
+    """Every weight and running statistic by its dotted name, float32, canonical.
+
+    Without a recipe, or where it says nothing, weights are drawn by `he`. Each weight has random numbers of its own, from
+    the seed (the recipe's by default) and its name, so that it does not change when layers are added elsewhere.
+    """
+    groups = recipe.init if recipe is not None else ()
+    if seed is None:
+        seed = recipe.seed if recipe is not None else 0
+    filled: dict[str, np.ndarray] = {}
+    for name, weight in weights_of(network).items():
+        spec = weight.spec
+        generator = np.random.default_rng(_entropy(seed, name))
+        array = initializer_of(groups, weight, He()).fill(spec.shape, spec.fan_in, spec.fan_out, generator)
+        filled[name] = np.ascontiguousarray(array, np.float32)
+    return filled
+
+
+def initial_state(recipe: Recipe) -> dict[str, np.ndarray]:
+    """The optimizers' state before the first step, "NAME@state", float32, canonical, for every trained weight."""
+    filled: dict[str, np.ndarray] = {}
+    for name, weight in weights_of(recipe.network).items():
+        number = group_of(recipe.optimizers, name)
+        if number is None or not weight.spec.trainable:
+            continue
+        for state, value in recipe.optimizers[number].optimizer.state().items():
+            filled[f"{name}@{state}"] = np.full(weight.spec.shape, value, np.float32)
+    return filled
+
+
+def _entropy(seed: int, name: str) -> list[int]:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]

@@ -1,0 +1,73 @@
+"""Which parameters a part of a recipe is about: optimizers, regularizers and initializers select by name, role or layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from dlc.compiler.initializers.base import Initializer
+from dlc.compiler.layers.base import ParameterSpec
+from dlc.compiler.network import Network
+from dlc.compiler.recipe import InitGroup, OptimizerGroup, Regularizer
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight of a network: its dotted name, its spec, and the keyword of the layer that has it."""
+
+    name: str
+    spec: ParameterSpec
+    layer: str
+
+
+def weights_of(network: Network) -> Mapping[str, Weight]:
+    """Every weight of a network by name, in order, auxiliary heads' included."""
+    return {
+        call.weights[key]: Weight(call.weights[key], spec, call.layer.keyword)
+        for call in network.calls
+        for key, spec in call.parameters.items()
+    }
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a dotted name is selected: by itself ("c1.weight"), by its scope ("c1"), or by wildcards ("features.*")."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def group_of(groups: tuple[OptimizerGroup, ...], name: str) -> int | None:
+    """The number of the optimizer for a weight: the first whose pattern matches, else the first without a pattern, else none."""
+    for number, group in enumerate(groups):
+        if group.pattern is not None and matches(group.pattern, name):
+            return number
+    return next((number for number, group in enumerate(groups) if group.pattern is None), None)
+
+
+def regularizes(rule: Regularizer, weight: Weight) -> bool:
+    """Whether a regularizer is about a weight: none of what it excludes names its role, layer or name.
+
+    `bias` excludes every parameter called bias, those of norms too; `norm` both parameters of every norm.
+    """
+    last = weight.name.rpartition(".")[2]
+    return not any(
+        excluded in (weight.spec.role, weight.layer, last) or matches(excluded, weight.name)
+        for excluded in rule.excluded
+    )
+
+
+def initializer_of(groups: tuple[InitGroup, ...], weight: Weight, default: Initializer) -> Initializer:
+    """The initializer of a weight.
+
+    The first group whose pattern matches decides; without one, the weight's own, then the group without a pattern, then
+    `default`. A pattern that ends with a wildcard or names only a scope ("features.*", "c1") is about the weights without
+    an initializer of their own; biases and norms are meant only where they are named ("c1.bias", "*.bias").
+    """
+    last = weight.name.rpartition(".")[2]
+    for group in groups:
+        if group.pattern is None or not matches(group.pattern, weight.name):
+            continue
+        if weight.spec.init is None or group.pattern.rpartition(".")[2] == last:
+            return group.initializer
+    if weight.spec.init is not None:
+        return weight.spec.init
+    return next((group.initializer for group in groups if group.pattern is None), default)
