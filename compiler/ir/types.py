@@ -49,8 +49,8 @@ class DType(Enum):
         if self is DType.BFLOAT16:
             import ml_dtypes  # imported where it is needed: it costs start-up time and few graphs hold bfloat16
 
-            return np.dtype(ml_dtypes.bfloat16)
-        return np.dtype(self.value)
+            return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return]  # ml_dtypes is untyped
+        return np.dtype(str(self.value))
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def local_response_norm(x: Value, size: int, alpha: float, beta: float, k: float
     total: Value | None = None
     for offset in range(size):
         start: list[int] = [0] * rank
-        stop: list[int | None] = [None if d is N else int(d) for d in x.type.shape]  # type: ignore[arg-type]  # N is apart
+        stop: list[int | None] = [None if d is N else int(d) for d in x.type.shape]
         start[-1], stop[-1] = offset, offset + channels
         neighbour = strided_slice(squares, start, stop)
         total = neighbour if total is None else add(total, neighbour)
@@ -201,7 +201,7 @@ def _adaptive(x: Value, axis: int, windows: int) -> Value:
 
 def _span(x: Value, axis: int, start: int, stop: int) -> Value:
     starts: list[int] = [0] * x.type.rank
-    stops: list[int | None] = [None if d is N else int(d) for d in x.type.shape]  # type: ignore[arg-type]  # N is apart
+    stops: list[int | None] = [None if d is N else int(d) for d in x.type.shape]
     starts[axis], stops[axis] = start, stop
     return strided_slice(x, starts, stops)
 

@@ -27,7 +27,7 @@ class OneHot(Op):
         return TensorType((labels.shape[0], self.classes))
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        return (operands[0][:, None] == np.arange(self.classes)).astype(np.float32)
+        return np.asarray(operands[0][:, None] == np.arange(self.classes), np.float32)
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
         return (None,)

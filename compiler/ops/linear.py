@@ -64,7 +64,7 @@ class Linear(LinearOp):
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
         x, weight = operands
-        return x @ self._canonical(weight).T
+        return np.asarray(x @ self._canonical(weight).T)
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
         x, weight = result.operands
@@ -96,7 +96,7 @@ class LinearInputGradient(LinearOp):
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
         upstream, weight = operands
-        return upstream @ self._canonical(weight)
+        return np.asarray(upstream @ self._canonical(weight))
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
         dy, weight = result.operands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -14,55 +15,55 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 class NumpyMaths:
     """`lowering.Maths` over arrays; results keep the operands' element type."""
 
-    def exp(self, x: np.ndarray) -> np.ndarray:
+    def exp(self, x: np.ndarray) -> Any:
         """e to the power x."""
         return np.exp(x)
 
-    def log(self, x: np.ndarray) -> np.ndarray:
+    def log(self, x: np.ndarray) -> Any:
         """Natural logarithm."""
         return np.log(x)
 
-    def sqrt(self, x: np.ndarray) -> np.ndarray:
+    def sqrt(self, x: np.ndarray) -> Any:
         """Square root."""
         return np.sqrt(x)
 
-    def tanh(self, x: np.ndarray) -> np.ndarray:
+    def tanh(self, x: np.ndarray) -> Any:
         """Hyperbolic tangent."""
         return np.tanh(x)
 
-    def erf(self, x: np.ndarray) -> np.ndarray:
+    def erf(self, x: np.ndarray) -> Any:
         """The error function, exact to the element type."""
         return np.asarray(_erf(x)).astype(x.dtype) if np.size(x) else x
 
-    def power(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def power(self, x: np.ndarray, y: np.ndarray) -> Any:
         """x to the power y."""
         return np.power(x, y)
 
-    def floor(self, x: np.ndarray) -> np.ndarray:
+    def floor(self, x: np.ndarray) -> Any:
         """The largest whole number not above x."""
         return np.floor(x)
 
-    def absolute(self, x: np.ndarray) -> np.ndarray:
+    def absolute(self, x: np.ndarray) -> Any:
         """The magnitude."""
         return np.abs(x)
 
-    def maximum(self, x: np.ndarray, y: np.ndarray | float) -> np.ndarray:
+    def maximum(self, x: np.ndarray, y: np.ndarray | float) -> Any:
         """The larger one."""
         return np.maximum(x, y)
 
-    def minimum(self, x: np.ndarray, y: np.ndarray | float) -> np.ndarray:
+    def minimum(self, x: np.ndarray, y: np.ndarray | float) -> Any:
         """The smaller one."""
         return np.minimum(x, y)
 
-    def equal(self, x: np.ndarray, y: np.ndarray | float) -> np.ndarray:
+    def equal(self, x: np.ndarray, y: np.ndarray | float) -> Any:
         """Whether both are equal."""
         return np.equal(x, y)
 
-    def where(self, condition: np.ndarray, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+    def where(self, condition: np.ndarray, x: np.ndarray | float, y: np.ndarray | float) -> Any:
         """x where the condition holds, else y."""
         return np.where(condition, x, y)
 
-    def cast(self, x: np.ndarray, dtype: DType) -> np.ndarray:
+    def cast(self, x: np.ndarray, dtype: DType) -> Any:
         """x in another element type.
 
         A float64 array stays float64 under casts to narrower floats: that is how gradients are checked.
@@ -70,6 +71,6 @@ class NumpyMaths:
         x = np.asarray(x)
         return x if x.dtype == np.float64 and dtype.is_float else x.astype(dtype.numpy)
 
-    def constant(self, value: float | int | bool, dtype: DType) -> np.ndarray:
+    def constant(self, value: float | int | bool, dtype: DType) -> Any:
         """A number of an element type."""
         return np.asarray(value, dtype.numpy)

@@ -22,7 +22,10 @@ def threefry(m: Any, key: tuple[Any, Any], counter: tuple[Any, Any]) -> Any:
 
     Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), section 3.3.
     """
-    word = lambda n: m.constant(n, DType.UINT32)  # noqa: E731  # short names for maths
+
+    def word(number: int) -> Any:
+        return m.constant(number, DType.UINT32)
+
     keys = (key[0], key[1], key[0] ^ key[1] ^ word(_PARITY))
     x, y = counter[0] + keys[0], counter[1] + keys[1]
     for group in range(5):

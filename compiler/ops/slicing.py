@@ -61,7 +61,7 @@ class Pad(Op):
                 if low:
                     conditions.append(axis >= low)
                 if high:
-                    conditions.append(axis < low + (int(extent) - 1) * (gap + 1) + 1)  # type: ignore[arg-type]  # the batch is never padded
+                    conditions.append(axis < low + (static((extent,))[0] - 1) * (gap + 1) + 1)
                 if gap:
                     conditions.append(t.maths.equal(at % (gap + 1), 0))
                     at = at // (gap + 1)
@@ -89,7 +89,7 @@ class Pad(Op):
             if before or after or interior:
                 raise ShapeError("cannot pad the batch")
             return N
-        return before + (int(size) - 1) * (interior + 1) + 1 + after if size else before + after  # type: ignore[arg-type]  # N is done above
+        return before + (int(size) - 1) * (interior + 1) + 1 + after if size else before + after
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ class Slice(Op):
             if start or stop is not None or step != 1:
                 raise ShapeError("cannot slice the batch")
             return N
-        end = int(size) if stop is None else stop  # type: ignore[arg-type]  # N is done above
-        if not 0 <= start < end <= int(size) or step < 1:  # type: ignore[arg-type]
+        end = int(size) if stop is None else stop
+        if not 0 <= start < end <= int(size) or step < 1:
             raise ShapeError(f"cannot take {start}..{end} (step {step}) of an axis of {size}")
         return -(-(end - start) // step)
 
@@ -179,7 +179,7 @@ class Concat(Op):
         rank = result.type.rank
         gradients, at = [], 0
         for size in self._sizes([o.type for o in result.operands]):
-            start, stop = [0] * rank, [None if d is N else int(d) for d in result.type.shape]  # type: ignore[arg-type]
+            start, stop = [0] * rank, [None if d is N else int(d) for d in result.type.shape]
             start[self.axis], stop[self.axis] = at, at + size
             gradients.append(strided_slice(upstream, tuple(start), tuple(stop)))
             at += size
