@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.data.sources.base import Split
 from dlc.runtime.data.streams import AUGMENT, generator, permutation
@@ -74,10 +75,10 @@ class Loader:
             images = images.astype(np.float32)
             for stream, transform in enumerate(self.augment, AUGMENT):
                 images = transform.apply(images, generator(stream, self.seed, epoch, index))
-        out = self.preprocessing.scale_shift(step_size, images, aligned(images.shape))
+        out = self.preprocessing.scale_shift(step_size, images, aligned_empty(images.shape, "float32"))
         return Batch(out, self.split.labels[chosen])
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int) -> Generator[Batch]:
         """The batches of the steps from `start` to before `stop`, in order, made ahead by a thread.
 
         What goes wrong in the thread is raised here; closing the iterator ends the thread.
@@ -113,11 +114,3 @@ class Loader:
         finally:
             ended.set()
             thread.join()
-
-
-def aligned(shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray:
-    """An uninitialised array that starts at a multiple of 64 bytes, as compiled kernels want it."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset
 from dlc.runtime.data.files import locate
 from dlc.runtime.data.pictures import SUFFIXES, read_picture
@@ -38,10 +39,23 @@ class Folder(Source):
     channels: int | None = None
     test: float = 0.2
 
+    def __post_init__(self) -> None:
+        if self.channels not in (None, 1, 3):
+            raise ArgumentError("channels", f"must be 1 or 3, not {self.channels}")
+        if not 0 < self.test < 1:
+            raise ArgumentError(
+                "test", f"must be between 0 and 1, not {self.test}; it is the part split off for testing"
+            )
+        if self.size is not None and min(self._size) < 1:
+            raise ArgumentError("size", f"must be 1 or more, not {self.size}")
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        assert self.size is not None
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
     def load(self, directory: Path | None) -> Dataset:
         """Reads every image. Raises RuntimeFault that names the first file or folder that does not fit."""
-        if self.channels not in (None, 1, 3):
-            raise RuntimeFault("R0315", f"`channels` of the data source folder is 1 or 3, not {self.channels}")
         root = locate(
             self.keyword, self.path, directory, needs="train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png"
         )
@@ -65,10 +79,6 @@ class Folder(Source):
                     help="say which: folder(channels=1) or folder(channels=3)",
                 )
         else:
-            if not 0 < self.test < 1:
-                raise RuntimeFault(
-                    "R0315", f"`test` of the data source folder is a fraction between 0 and 1, not {self.test}"
-                )
             files = _listing(root)
             classes = tuple(files)
             whole = self._read(classes, files)
@@ -96,7 +106,7 @@ class Folder(Source):
     def _fit(self, picture: np.ndarray) -> np.ndarray:
         if self.size is None:
             return picture
-        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        height, width = self._size
         return resize(picture[None], height, width).reshape(-1, height, width)
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset, numbered_classes
 from dlc.runtime.data.files import locate
 from dlc.runtime.data.sources.base import Dataset, Source, Split
@@ -41,6 +42,12 @@ class Npz(Source):
     path: str | None = None
     test: float = 0.2
 
+    def __post_init__(self) -> None:
+        if not 0 < self.test < 1:
+            raise ArgumentError(
+                "test", f"must be between 0 and 1, not {self.test}; it is the part split off for testing"
+            )
+
     def load(self, directory: Path | None) -> Dataset:
         """Reads the archive; `directory` may be the file itself, or a directory that holds one `.npz` file."""
         path = self._file(directory)
@@ -69,8 +76,6 @@ class Npz(Source):
         return files[0]
 
     def _divided(self, path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[Split, Split]:
-        if not 0 < self.test < 1:
-            raise RuntimeFault("R0315", f"`test` of the data source npz is a fraction between 0 and 1, not {self.test}")
         for x, y in WITHOUT_TEST:
             if x in arrays and y in arrays:
                 whole = _split(path, arrays[x], arrays[y])

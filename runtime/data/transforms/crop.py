@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.data.windows import windows
 from dlc.runtime.errors import RuntimeFault
@@ -24,6 +25,12 @@ class Crop(Transform):
 
     size: int
     pad: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ArgumentError("size", f"must be 1 or more, not {self.size}")
+        if self.pad < 0:
+            raise ArgumentError("pad", f"must be 0 or more, not {self.pad}")
 
     def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
         """[n, c, h, w] -> [n, c, h, w]. Raises RuntimeFault where `size` is not the images' size."""

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.transforms.base import Transform
 
 
@@ -18,6 +19,10 @@ class Flip(Transform):
 
     direction: Literal["horizontal", "vertical"] = "horizontal"
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ArgumentError("p", f"must be between 0 and 1, not {self.p}; it is the chance to mirror")
 
     def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
         """[n, c, h, w] -> the same shape and type."""

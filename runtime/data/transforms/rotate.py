@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.affine import warp
 from dlc.runtime.data.transforms.base import Transform
 
@@ -21,6 +22,10 @@ class Rotate(Transform):
     keyword: ClassVar[str] = "rotate"
 
     angle: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.angle <= 180:
+            raise ArgumentError("angle", f"must be between 0 and 180 degrees, not {self.angle}")
 
     def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
         """[n, c, h, w] -> float32 of the same shape."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.affine import warp
 from dlc.runtime.data.transforms.base import Transform
 
@@ -22,6 +24,12 @@ class Scale(Transform):
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < math.inf:
+            raise ArgumentError("low", f"must be above 0, not {self.low}")
+        if not self.low <= self.high < math.inf:
+            raise ArgumentError("high", f"must be at least `low`, {self.low}, not {self.high}")
 
     def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
         """[n, c, h, w] -> float32 of the same shape."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.data.windows import windows
 
@@ -21,6 +22,10 @@ class Shift(Transform):
     keyword: ClassVar[str] = "shift"
 
     pixels: int
+
+    def __post_init__(self) -> None:
+        if self.pixels < 0:
+            raise ArgumentError("pixels", f"must be 0 or more, not {self.pixels}")
 
     def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
         """[n, c, h, w] -> the same shape and type."""

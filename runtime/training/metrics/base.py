@@ -23,3 +23,8 @@ class Metric(ABC):
     @abstractmethod
     def total(self, scores: np.ndarray, labels: np.ndarray) -> float:
         """The sum over the samples of a batch (divided by their number at the end). scores [n, classes], labels [n]."""
+
+
+def larger_is_better(name: str) -> bool:
+    """Whether a value of this name ("val.accuracy") is meant to grow; losses and errors are meant to fall."""
+    return name.endswith("accuracy")

@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+Per = Literal["step", "epoch"]
+"""How often a smooth schedule changes the rate."""
+
 
 @dataclass(frozen=True)
 class Duration:
@@ -15,6 +18,7 @@ class Duration:
     unit: Literal["epoch", "step"]
 
     def steps(self, steps_per_epoch: int) -> float:
+        """The duration in steps; a part of an epoch may give a part of a step."""
         return self.amount * steps_per_epoch if self.unit == "epoch" else self.amount
 
 
@@ -26,10 +30,24 @@ class Position:
     length: int
     steps_per_epoch: int
 
+    def done(self, per: Per) -> float:
+        """Steps behind this one; with "epoch", only those of whole epochs, so that the rate keeps still inside an epoch."""
+        if per == "epoch":
+            return float(self.step - self.step % self.steps_per_epoch)
+        return float(self.step)
+
+    def share(self, per: Per) -> float:
+        """The part of the schedule that is done, 0 to 1."""
+        return min(self.done(per) / self.length, 1.0) if self.length else 1.0
+
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """A factor on the base learning rate as a function of the step. Fields are the arguments that the language accepts."""
+    """The learning rate as a function of the step. Fields are the arguments that the language accepts.
+
+    A field whose language name is a word of Python's carries an underscore behind it (`from_` is `from`). A field
+    `duration`, where a schedule has one and it is given, lets another follow (`constant(2 epochs) then cosine`).
+    """
 
     keyword: ClassVar[str]
 
@@ -39,4 +57,5 @@ class Schedule(ABC):
 
     def length(self, steps_per_epoch: int) -> float | None:
         """Steps after which the next schedule of a sequence takes over; None: lasts to the end of training."""
-        return None
+        duration: Duration | None = getattr(self, "duration", None)
+        return None if duration is None else duration.steps(steps_per_epoch)

@@ -1,0 +1,39 @@
+"""Evaluation: metrics of a network over one part of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dlc.runtime.arrays import aligned_empty
+from dlc.runtime.data.preprocessing import Preprocessing
+from dlc.runtime.data.sources.base import Split
+from dlc.runtime.training.metrics.base import Metric
+
+
+def evaluate(
+    scores: Callable[[np.ndarray], np.ndarray],
+    split: Split,
+    preprocessing: Preprocessing,
+    metrics: Sequence[Metric],
+    *,
+    loss: Metric | None = None,
+    batch: int = 250,
+) -> dict[str, float]:
+    """The mean of each metric over all samples by its name, and of `loss` as "loss".
+
+    `scores` turns normalised images float32 [n, c, h, w] into scores [n, classes]; it is called with `batch` images at a
+    time, at the end with what is left. Images of `split` have the size that the network takes.
+    """
+    measures = {metric.name: metric for metric in metrics}
+    if loss is not None:
+        measures = {"loss": loss, **measures}
+    totals = dict.fromkeys(measures, 0.0)
+    count = len(split.labels)
+    for start in range(0, count, batch):
+        images, labels = split.images[start : start + batch], split.labels[start : start + batch]
+        found = scores(preprocessing.normalize(images, aligned_empty(images.shape, "float32")))
+        for name, measure in measures.items():
+            totals[name] += measure.total(found, labels)
+    return {name: total / count for name, total in totals.items()}

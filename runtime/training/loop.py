@@ -1,0 +1,320 @@
+"""The training loop around a compiled step: batches in, weights updated in place, checkpoints and a log out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from dlc.runtime.atomic import write_fault
+from dlc.runtime.data.loader import Batch, Loader
+from dlc.runtime.data.prepare import Prepared
+from dlc.runtime.data.sources.base import Split
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.plan import Program
+from dlc.runtime.training.checkpoint import BEST, LAST, Checkpoints, TrainingState, Weights
+from dlc.runtime.training.evaluate import evaluate
+from dlc.runtime.training.log import Log
+from dlc.runtime.training.metrics.base import larger_is_better
+from dlc.runtime.training.metrics.error import Error
+from dlc.runtime.training.options import Interrupted, TrainingOptions, TrainingResult, total_steps
+from dlc.runtime.training.progress import Progress, Silent
+from dlc.runtime.training.rates import Rates
+from dlc.runtime.training.signals import StopRequest
+
+
+class Runnable(Protocol):
+    """What the trainer needs of an executor."""
+
+    program: Program
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Runs the program once."""
+
+
+class Trainer:
+    """Trains the weights that `step` updates in place.
+
+    `step` is the training program's executor for a fixed batch, `evaluation` the evaluation program's for any; both run
+    on the arrays of `weights` (name -> array in the form that kernels read), which hold the initial weights.
+    """
+
+    def __init__(
+        self,
+        step: Runnable,
+        evaluation: Runnable,
+        weights: Mapping[str, np.ndarray],
+        data: Prepared,
+        options: TrainingOptions,
+        out: Path,
+        progress: Progress | None = None,
+    ) -> None:
+        """Raises RuntimeFault where data and recipe do not go together: too few samples, nothing to monitor."""
+        self.options, self.data, self.out = options, data, out
+        self._step, self._evaluation = step, evaluation
+        self._progress: Progress = progress or Silent()
+        self._checkpoints = Checkpoints(out, Weights(step.program, weights))
+        self._log = Log(out)
+        self._loader = Loader(
+            data.train, data.preprocessing, batch=options.batch, augment=options.augment, seed=options.seed
+        )
+        self.steps_per_epoch = self._loader.steps_per_epoch
+        self.total = total_steps(options, self.steps_per_epoch)
+        self._rates = Rates(options.schedules, options.rates, steps=self.total, steps_per_epoch=self.steps_per_epoch)
+        self._metrics = tuple({metric.name: metric for metric in (Error(), *options.metrics)}.values())
+        self._monitor = self._monitored()
+        self._inputs = frozenset(spec.name for spec in step.program.inputs)
+        self._image = _only_input(step.program)
+        self._scores = options.scores or next(
+            spec.name for spec in evaluation.program.outputs if not spec.name.startswith("train.")
+        )
+
+    def run(self, *, resume: bool = False) -> TrainingResult:
+        """Trains to the end, evaluates the best weights on the test part and leaves them in the arrays.
+
+        With `resume`, goes on from the run's last checkpoint, with weights equal bit for bit to those of a run that was
+        never interrupted; a run that is finished is only evaluated. Without, an earlier run in the directory is replaced.
+        Raises RuntimeFault where training diverges, the disk is full, or the checkpoint belongs to another recipe;
+        Interrupted after SIGINT or SIGTERM. The last good checkpoint stays in all these cases.
+        """
+        state = self._restored() if resume else None
+        if state is None:
+            state = self._begun(resume)
+        if not state.finished:
+            with StopRequest() as request:
+                self._progress.start(state.step, self.total, self.steps_per_epoch, self.options.batch)
+                try:
+                    self._train(state, request)
+                finally:
+                    self._progress.close()
+        self._checkpoints.restore_best()
+        test = self._evaluate(self.data.test)
+        epochs = len(state.history)
+        return TrainingResult(test, epochs, state.step, state.elapsed, state.best_epoch, tuple(state.history), self.out)
+
+    def _train(self, state: TrainingState, request: StopRequest) -> None:
+        clock = _Clock(state)
+        saved_step, saved_at = state.step, time.perf_counter()
+        with closing(self._loader.batches(state.step, self.total)) as batches:
+            for batch in batches:
+                self._make_step(state, batch)
+                if state.step % self.steps_per_epoch == 0 or state.step == self.total:
+                    clock.read()
+                    self._end_epoch(state)
+                    clock.new_epoch()
+                    if state.finished:
+                        return
+                elif request.signal or self._save_due(state.step - saved_step, time.perf_counter() - saved_at):
+                    clock.read()
+                    self._checkpoints.save(state)
+                else:
+                    continue
+                if request.signal:
+                    self._checkpoints.export(LAST, state)
+                    raise Interrupted(state.step, self.out, request.signal)
+                saved_step, saved_at = state.step, time.perf_counter()
+
+    def _save_due(self, steps: int, seconds: float) -> bool:
+        limit = self.options.save_steps
+        return seconds >= self.options.save_seconds or (limit is not None and steps >= limit)
+
+    def _make_step(self, state: TrainingState, batch: Batch) -> None:
+        rates = self._rates.at(state.step)
+        values: dict[str, Any] = {
+            "train.labels": batch.labels,
+            "train.step": np.uint32(state.step),
+            "train.seed": np.uint32(self.options.seed),
+        }
+        values |= {f"train.rate.{group}": np.float32(rate) for group, rate in enumerate(rates)}
+        inputs = {name: value for name, value in values.items() if name in self._inputs}
+        outputs = self._step.run({self._image: batch.images, **inputs})
+        loss = float(outputs["train.loss"])
+        if not math.isfinite(loss):
+            raise RuntimeFault(
+                "R0421",
+                f"the loss is {loss} at step {state.step} (epoch {state.step // self.steps_per_epoch + 1})",
+                help="a smaller learning rate, a warm-up or gradient clipping may help; the last checkpoint is kept",
+            )
+        sums = state.sums
+        sums["loss"] = sums.get("loss", 0.0) + loss
+        if self._scores in outputs:
+            for metric in self._metrics:
+                found = metric.total(outputs[self._scores], batch.labels)
+                sums[metric.name] = sums.get(metric.name, 0.0) + found
+        state.step += 1
+        done = (state.step - 1) % self.steps_per_epoch + 1
+        self._progress.step(state.step, sums["loss"] / done, sums.get("error", 0.0) / (done * self.options.batch))
+
+    def _end_epoch(self, state: TrainingState) -> None:
+        steps = (state.step - 1) % self.steps_per_epoch + 1
+        rates = self._rates.at(state.step - 1)
+        record: dict[str, float] = {"epoch": len(state.history) + 1, "step": state.step}
+        for name, total in state.sums.items():
+            record[f"train.{name}"] = total / (steps if name == "loss" else steps * self.options.batch)
+        if self.data.validation is not None:
+            record |= {f"val.{name}": value for name, value in self._evaluate(self.data.validation).items()}
+        for name, value in record.items():
+            if not math.isfinite(value):
+                raise RuntimeFault(
+                    "R0421",
+                    f"{name} is {value} after step {state.step} (epoch {int(record['epoch'])})",
+                    help="a smaller learning rate, a warm-up or gradient clipping may help; the last checkpoint is kept",
+                )
+        record["lr"] = rates[0]
+        record |= {f"lr.{group}": rate for group, rate in enumerate(rates) if group}
+        record["seconds"] = round(state.elapsed, 3)
+        record["images_per_second"] = round(steps * self.options.batch / max(state.seconds, 1e-9), 1)
+        state.history.append(record)
+        state.sums, state.seconds = {}, 0.0
+        stops = self.options.stop is not None and self.options.stop.stops(state.history)
+        state.finished = stops or state.step >= self.total
+        # The weight files first: were the process killed before the resume file is there, the epoch is made again,
+        # and writes the same files.
+        if self._is_best(state, record):
+            self._checkpoints.export(BEST, state)
+        self._checkpoints.export(LAST, state)
+        self._checkpoints.save(state)
+        self._log.append(record)
+        self._progress.epoch(record)
+        if stops and state.step < self.total:
+            self._progress.note(f"stopped early: {self._monitor} was best after epoch {state.best_epoch}")
+
+    def _is_best(self, state: TrainingState, record: Mapping[str, float]) -> bool:
+        """Whether the epoch is the best so far; without anything to monitor, the latest always is."""
+        epoch = int(record["epoch"])
+        if self._monitor is None:
+            state.best_epoch = epoch
+            return True
+        value = record[self._monitor]
+        if state.best is not None:
+            better = value > state.best if larger_is_better(self._monitor) else value < state.best
+            if not better:
+                return False
+        state.best, state.best_epoch = value, epoch
+        return True
+
+    def _evaluate(self, split: Split) -> dict[str, float]:
+        name = _only_input(self._evaluation.program)
+        return evaluate(
+            lambda images: self._evaluation.run({name: images})[self._scores],
+            split,
+            self.data.preprocessing,
+            self._metrics,
+            loss=self.options.loss,
+        )
+
+    def _monitored(self) -> str | None:
+        """What decides which epoch is the best. Raises RuntimeFault where the stopping rule's choice is not measured."""
+        names = [f"train.{name}" for name in ("loss", *(m.name for m in self._metrics))]
+        validated = ["val.loss"] if self.options.loss is not None else []
+        validated += [f"val.{metric.name}" for metric in self._metrics]
+        if self.data.validation is not None:
+            names += validated
+        wanted = self.options.stop.monitor if self.options.stop is not None else None
+        if wanted is None:
+            return "val.error" if self.data.validation is not None else None
+        if wanted not in names:
+            missing = wanted in validated
+            raise RuntimeFault(
+                "R0425",
+                f"the stopping rule monitors {wanted}, "
+                + ("but no samples are split off for validation" if missing else "which is not measured"),
+                help="write `validate 10%` in the data section" if missing else f"measured: {', '.join(names)}",
+            )
+        return wanted
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be equal for a run to go on, as JSON gives it back."""
+        facts = {
+            "recipe": dict(self.options.recipe),
+            "data": self.data.fingerprint,
+            "seed": self.options.seed,
+            "batch": self.options.batch,
+            "steps": self.total,
+        }
+        identity: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(facts))
+        return identity
+
+    def _begun(self, resume: bool) -> TrainingState:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._checkpoints.clear()
+        except OSError as error:
+            raise write_fault(self.out, error) from error
+        if resume:
+            self._progress.note(f"nothing is saved in {self.out} yet: starting at the beginning")
+        state = TrainingState(self._identity(), sums={}, history=[])
+        self._log.rewrite([])
+        self._log.write_recipe(
+            {
+                **self.options.recipe,
+                "preprocessing": msgspec.to_builtins(self.data.preprocessing),
+                "classes": list(self.data.classes),
+                "samples": self.data.fingerprint,
+            }
+        )
+        self._checkpoints.save(state)
+        return state
+
+    def _restored(self) -> TrainingState | None:
+        state = self._checkpoints.restore()
+        if state is None:
+            return None
+        differing = list(_differences(state.identity, self._identity()))
+        if differing:
+            raise RuntimeFault(
+                "R0426",
+                f"the run in {self.out} was made with another recipe: {'; '.join(differing[:5])}",
+                help="use the recipe it was begun with (recipe.json), or begin a run in another directory",
+            )
+        self._log.rewrite(state.history)
+        if not state.finished:
+            self._progress.note(f"going on from step {state.step} of {self.total}")
+        return state
+
+
+class _Clock:
+    """The time of the run and of its unfinished epoch, kept in the state."""
+
+    def __init__(self, state: TrainingState) -> None:
+        now = time.perf_counter()
+        self._state, self._run, self._epoch = state, now - state.elapsed, now - state.seconds
+
+    def read(self) -> None:
+        """Brings the state up to date."""
+        now = time.perf_counter()
+        self._state.elapsed, self._state.seconds = now - self._run, now - self._epoch
+
+    def new_epoch(self) -> None:
+        """The next epoch begins now."""
+        self._epoch = time.perf_counter()
+
+
+def _only_input(program: Program) -> str:
+    names = [spec.name for spec in program.inputs if not spec.name.startswith("train.")]
+    if len(names) != 1:
+        raise RuntimeFault(
+            "R0428", f"training feeds one input with images, but the network has {len(names)}: {', '.join(names)}"
+        )
+    return names[0]
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two values made of dictionaries differ, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [
+            line for key in keys for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    name = path.removeprefix("recipe.")
+    return [] if old == new else [f"{name} was {_shown(old)}, now {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
