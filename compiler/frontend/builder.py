@@ -3,15 +3,19 @@
 A method gets the rule's children in order: nodes that other methods made, and all tokens.
 """
 
+# ruff: noqa: D102  # a method makes the node of the rule of its name; the grammar documents the rules
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import ast
-from dlc.compiler.frontend.lexer import MAX_DIGITS, Word, string_value
+from dlc.compiler.frontend.lexer import MAX_DIGITS, string_value
+from dlc.compiler.frontend.word import Word
 from dlc.compiler.source import Span
 
 Child = Any  # a node, a token, or a list that another method made: the grammar says which, beyond what types can
@@ -30,13 +34,10 @@ class Builder:
         return ast.Import(self.string(children[1:2]), alias, span=_span(children))
 
     def model(self, children: Sequence[Child]) -> ast.Model:
-        definition, body = None, None
-        for child in children[2:]:
-            if isinstance(child, ast.Body):
-                body = child
-            elif isinstance(child, ast.Node):
-                definition = child
-        return ast.Model(_name(children[1]), _parameters(children), definition, body, span=_span(children))
+        name, nodes = _name(children[1]), _nodes(children)
+        body = nodes[-1] if isinstance(nodes[-1], ast.Body) else None
+        definition = None if isinstance(nodes[0], ast.Body) else nodes[0]
+        return ast.Model(name, _parameters(children), definition, body, span=_span(children))
 
     def block(self, children: Sequence[Child]) -> ast.Block:
         return ast.Block(_name(children[1]), _parameters(children), children[-1], span=_span(children))
@@ -48,12 +49,8 @@ class Builder:
         return list(_nodes(children))
 
     def parameter(self, children: Sequence[Child]) -> ast.Parameter:
-        kind, default = None, None
-        for child in children[1:]:
-            if isinstance(child, ast.Type):
-                kind = child
-            elif isinstance(child, ast.Node):
-                default = child
+        kind = next((c for c in children if isinstance(c, ast.Type)), None)
+        default = children[-1] if any(c == "=" for c in children) else None
         return ast.Parameter(_name(children[0]), kind, default, span=_span(children))
 
     def type_name(self, children: Sequence[Child]) -> ast.Type:
@@ -121,7 +118,7 @@ class Builder:
         head, _, body = children
         if isinstance(head, Word):
             head = _name(head)
-        names = head.items if isinstance(head, ast.Tuple) else (head,)
+        names: tuple[Child, ...] = head.items if isinstance(head, ast.Tuple) else (head,)
         if not names or not all(isinstance(n, ast.Name) and n.name != "in" for n in names):
             raise DlcError.of(
                 "E0108", "a lambda's parameters are names", span=head.span, help="write `i => …` or `(a, b) => …`"
@@ -226,6 +223,6 @@ def _name(word: Word) -> ast.Name:
 
 def _joined(words: Sequence[Word], what: str) -> ast.Name:
     """The words as one name; they must stand without space between."""
-    if any(a.end != b.start for a, b in zip(words, words[1:], strict=False)):
+    if any(a.end != b.start for a, b in pairwise(words)):
         raise DlcError.of("E0108", f"{what} is written without spaces", span=_span(words))
     return ast.Name("".join(words), span=_span(words))

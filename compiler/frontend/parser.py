@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import lark
@@ -17,12 +18,14 @@ from lark.parsers.lalr_interactive_parser import InteractiveParser
 from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.builder import Builder
-from dlc.compiler.frontend.lexer import DEFINITIONS, Lexer, Word, Words
+from dlc.compiler.frontend.lexer import Lexer, Words
 from dlc.compiler.frontend.syntax_errors import Place, explain
+from dlc.compiler.frontend.word import DEFINITIONS, Word
 from dlc.compiler.source import SourceFile, Span
 
 GRAMMAR = Path(__file__).resolve().parents[2] / "grammar" / "dlspec.lark"
 MAX_DEPTH = 100
+MAX_MISTAKES = 100
 
 _STATEMENT_WORDS = {"input": "INPUT", "expect": "EXPECT", "output": "OUTPUT"}
 _BEHIND_A_VARIABLE = {"EQUAL", "ARROW", "DOT", "LPAR", "LSQB", "COMMA"}
@@ -35,6 +38,9 @@ def parse(source: SourceFile) -> ast.File:
     run = _Run(words.tokens, _grammar().parse_interactive())
     items = run.parse()
     mistakes = sorted([*words.mistakes, *run.mistakes], key=lambda m: m.span.start if m.span else -1)
+    if len(mistakes) >= MAX_MISTAKES:
+        message = f"more than {MAX_MISTAKES} mistakes: the rest of the file was not looked at"
+        mistakes = [*mistakes[:MAX_MISTAKES], Diagnostic("E0110", message, mistakes[MAX_MISTAKES - 1].span)]
     if mistakes:
         raise DlcError(mistakes)
     file = ast.File(items, span=Span(source, 0, len(source.text)))
@@ -62,7 +68,7 @@ def _grammar() -> Lark:
         parser="lalr",
         keep_all_tokens=True,
         maybe_placeholders=False,
-        transformer=Builder(),  # type: ignore[arg-type]  # any object with the rules' methods will do
+        transformer=Builder(),
         cache=str(place) if place else False,
     )
 
@@ -92,7 +98,7 @@ class _Run:
 
     def parse(self) -> tuple[ast.Definition, ...]:
         index, items = 0, ()
-        while index < len(self.tokens):
+        while index < len(self.tokens) and len(self.mistakes) < MAX_MISTAKES:
             token = self._keyword(index)
             try:
                 items = self.parser.feed_token(token)
@@ -126,7 +132,7 @@ class _Run:
         if token.type != "NAME":
             return token
         kind = _SOFT_WORDS.get(token, "UNIT" if token in ast.UNITS else "")
-        if kind not in self.parser.choices():
+        if not self._takes(kind):
             return token
         if token in _STATEMENT_WORDS and self.tokens[index + 1].type in _BEHIND_A_VARIABLE:
             return token
@@ -137,7 +143,7 @@ class _Run:
         if report:
             self._report(index)
         state = self.parser.parser_state
-        while "BAD" not in self.parser.choices():
+        while not self._takes("BAD"):
             state.state_stack.pop()
             state.value_stack.pop()
         body = self._body_ahead(index)
@@ -147,8 +153,14 @@ class _Run:
         self.parser.feed_token(self.tokens[index].become("BAD"))
         return self._skip(index)
 
+    def _takes(self, kind: str) -> bool:
+        return kind in self.parser.choices()  # type: ignore[no-untyped-call]  # lark leaves it untyped
+
+    def _accepted(self) -> set[str]:
+        return set(self.parser.accepts())  # type: ignore[no-untyped-call]  # lark leaves it untyped
+
     def _report(self, index: int) -> None:
-        place = Place(self.tokens, index, self.item, self.braces, self.parser.accepts())
+        place = Place(self.tokens, index, self.item, self.braces, self._accepted())
         mistake = explain(place)
         stray = mistake.code == "E0107" and not mistake.help.startswith("did you mean")
         if not (stray and self.stray):
@@ -185,7 +197,7 @@ class _Run:
 def _check_depth(file: ast.File, tokens: list[Word]) -> None:
     """Raise DlcError (E0109) for an expression that is nested too deeply to be worked with."""
     ends = [-1, *(n for n, token in enumerate(tokens) if token.type == "NEWLINE"), len(tokens)]
-    if all(end - start <= MAX_DEPTH for start, end in zip(ends, ends[1:], strict=False)):
+    if all(end - start <= MAX_DEPTH for start, end in pairwise(ends)):
         return
     level: list[ast.Node] = [file]
     for _ in range(MAX_DEPTH):

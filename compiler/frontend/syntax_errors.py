@@ -13,7 +13,7 @@ from functools import cached_property
 
 from dlc.compiler.errors import Diagnostic
 from dlc.compiler.frontend.ast import UNITS
-from dlc.compiler.frontend.lexer import DEFINITIONS, Word
+from dlc.compiler.frontend.word import DEFINITIONS, Word
 from dlc.compiler.source import Span
 
 _RESERVED = {"IN", "IF", "ELSE", "FOR", "AND", "OR", "NOT", "TRUE", "FALSE"}
@@ -71,6 +71,7 @@ class Place:
 
     @property
     def found(self) -> Word:
+        """The token that was not right."""
         return self.tokens[self.index]
 
     @property
@@ -88,6 +89,7 @@ class Place:
 
     @property
     def first(self) -> Word:
+        """The statement's first token."""
         return self.tokens[self.start]
 
     @cached_property
@@ -103,6 +105,7 @@ class Place:
 
     @property
     def wants_value(self) -> bool:
+        """Whether a value must come."""
         return {"NUMBER", "LPAR"} <= self.accepts
 
     @property
@@ -112,6 +115,7 @@ class Place:
 
     @property
     def in_section(self) -> bool:
+        """Whether the place is in a `data` or `train` section."""
         return self.braces > 0 and self.tokens[self.item] in ("data", "train")
 
     @property
@@ -257,26 +261,16 @@ def _statement(place: Place) -> Diagnostic | None:
             return place.mistake("E0108", f"a setting is written without `{found}`", f"write `{first} value`")
         if found.type in _ENDS:
             return place.mistake("E0106", f"the setting `{first}` has no value", f"write `{first} value`", first)
-    if first == "input" and not place.in_section and not place.wants_value:
-        if "COLON" in place.accepts or place.accepts == {"NAME"}:
-            return place.mistake(
-                "E0106",
-                "an input needs a name and a shape",
-                "write `input image: [3, 224, 224]`: channels, height, width",
-            )
-    if (
-        first == "expect"
-        and not place.wants_value
-        and ({"COLON", "EQUAL"} <= place.accepts or place.accepts == {"NAME"})
-    ):
+    if place.in_section or place.wants_value or not ("COLON" in place.accepts or place.accepts == {"NAME"}):
+        return None
+    if first == "input":
+        help = "write `input image: [3, 224, 224]`: channels, height, width"
+        return place.mistake("E0106", "an input needs a name and a shape", help)
+    if first == "expect":
         help = "write `expect params = 61_706` for a number, `expect logits: [10]` for a shape"
-        return place.mistake(
-            "E0106",
-            f"expected `=` or `:` after `expect {place.tokens[place.start + 1]}`"
-            if place.index > place.start + 1
-            else "`expect` needs a name",
-            help,
-        )
+        if place.accepts == {"NAME"}:
+            return place.mistake("E0106", "`expect` needs to know of what", help)
+        return place.mistake("E0106", f"expected `=` or `:` before {place.shown}", help)
     return None
 
 
@@ -347,8 +341,7 @@ def _missing_value(place: Place) -> Diagnostic | None:
         return place.mistake("E0106", "expected a value between two `,`")
     what = "a stage" if before.type == "ARROW" else "a value"
     help = "go on with a stage, `-> relu`, or end with `-> output name`" if before.type == "ARROW" else ""
-    where = f"before {place.shown}" if found.type not in _ENDS or found.type == "RBRACE" else f"before {place.shown}"
-    return place.mistake("E0106", f"expected {what} after `{before}` {where}", help)
+    return place.mistake("E0106", f"expected {what} after `{before}` before {place.shown}", help)
 
 
 def _brace(place: Place) -> Diagnostic | None:
@@ -442,7 +435,7 @@ def _anything(place: Place) -> Diagnostic:
     if place.wants_value:
         kinds = ["a value"]
     elif place.ends_value:
-        kinds = [k for k in ("`->`", "an operator", "the end of the line")]
+        kinds = ["`->`", "an operator", "the end of the line"]
     expected = ", ".join(kinds[:-1]) + " or " + kinds[-1] if len(kinds) > 1 else "".join(kinds)
     return place.mistake("E0100", f"expected {expected}, found {place.shown}")
 

@@ -1,0 +1,35 @@
+"""The golden harness: texts compared with files below tests/golden; `pytest --update-golden` writes them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what the tests got to tests/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str | Path], None]:
+    """`golden(text, "folder/name.txt")`: the text must be what the file below tests/golden holds."""
+    update: bool = request.config.getoption("--update-golden")
+
+    def compare(text: str, name: str | Path) -> None:
+        path = GOLDEN / name
+        if not text.endswith("\n"):
+            text += "\n"
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+        if not path.exists():
+            pytest.fail(f"no golden file {path}: make it with `pytest --update-golden`, then read it")
+
+        assert text == path.read_text(encoding="utf-8"), f"differs from {path}; if right, run `pytest --update-golden`"
+
+    return compare
