@@ -1,9 +1,13 @@
 """The executor: runs a program's kernels on arrays, with everything that can be decided beforehand decided beforehand.
 
 For each batch size there is a memory plan; for each call that runs at the same time a workspace: one arena, and the list
-of kernel calls with their arguments bound to it. Running is then a loop over that list. Small inputs and outputs (up to
-`SMALL` bytes) live in the workspace and are copied, which costs less than binding; large ones are bound to the caller's
-arrays for the call.
+of kernel calls with their arguments bound to it. Running is then a loop over that list: in machine code where the program has
+a driver, so that Python's global lock is let go once for the whole run and not once for each kernel; else in Python. Small
+inputs and outputs (up to `SMALL` bytes) live in the workspace and are copied, which costs less than binding; large ones are
+bound to the caller's arrays for the call.
+
+A driver is a function (table's address, steps) -> the first step that failed, or -1. The table has three 8-byte words for
+each step: the handle of the kernel, the address of its arguments, their number; an argument is a `TVMFFIAny`, two words.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ SMALL = 16 * 1024
 PLANS = 16
 """Batch sizes whose plans and bound calls are kept; the oldest goes first."""
 
+_TENSOR = 70  # TVMFFITypeIndex.kTVMFFITensor, in the first word of an argument
+
 Kernel = Callable[..., Any]
 Arguments = list[Any]
 
@@ -49,11 +55,12 @@ class StepTime:
 
 
 class _Loose:
-    """An input or output that is bound anew for each call: for each shape it is seen as, the arguments that hold it."""
+    """An input or output that is bound anew for each call: for each shape it is seen as, the arguments that hold it (a
+    step's list and the place in it, and the place in the driver's words)."""
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.places: dict[tuple[int, ...], list[tuple[Arguments, int]]] = {}
+        self.places: dict[tuple[int, ...], list[tuple[Arguments, int, int]]] = {}
 
 
 class _Bound:
@@ -61,6 +68,9 @@ class _Bound:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Kernel, Arguments]] = []
+        self.words: np.ndarray | None = None  # the driver's arguments, [arguments of all steps, 2]
+        self.table: np.ndarray | None = None  # the driver's table, [steps, 3]
+        self.table_address = 0
         self.staged: list[np.ndarray | None] = []  # per input: where to copy it, None if bound
         self.results: list[np.ndarray | None] = []  # per output: where it arrives, None if bound
         self.loose_inputs: list[_Loose] = []
@@ -96,6 +106,7 @@ class Executor:
         self._tensor: Callable[[np.ndarray], Any] = load_runtime().from_dlpack
         self._threads = pool.resolve(threads)
         self._kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
+        self._driver: Callable[[int, int], int] | None = function(program.driver) if program.driver else None
         self._weights = _check_weights(program, weights)
         self._weight_tensors: dict[int, Any] = {}
         self._input_number = {spec.name: i for i, spec in enumerate(program.inputs)}
@@ -162,12 +173,7 @@ class Executor:
                 self._bind_inputs(workspace, bound, values)
             if given is not None or bound.loose_outputs:
                 return self._run_to(bound, batch, given)
-            pool.enter(self._threads)
-            try:
-                for kernel, arguments in bound.calls:
-                    kernel(*arguments)
-            finally:
-                pool.leave()
+            self._launch(bound)
             return [view.copy() for view in bound.results]  # type: ignore[union-attr]  # none is loose
         finally:
             if bound.loose_inputs:
@@ -210,6 +216,20 @@ class Executor:
             )
             for s, t in zip(self.program.steps, seconds, strict=True)
         ]
+
+    def _launch(self, bound: _Bound) -> None:
+        pool.enter(self._threads)
+        try:
+            if self._driver is None:
+                for kernel, arguments in bound.calls:
+                    kernel(*arguments)
+                return
+            failed = self._driver(bound.table_address, len(bound.calls))
+            if failed >= 0:  # a kernel refuses its arguments before it does anything, so it says again what was wrong
+                kernel, arguments = bound.calls[failed]
+                kernel(*arguments)
+        finally:
+            pool.leave()
 
     def _quick_batch(self, values: Sequence[Any]) -> int:
         """The number of samples if every value is already just right, as it is in nearly every call; else -1."""
@@ -265,12 +285,9 @@ class Executor:
             else:
                 targets.append(aligned_empty(self._shapes[batch][1][number], self._output_types[number]))
         self._bind_outputs(bound, targets)
-        pool.enter(self._threads)
         try:
-            for kernel, arguments in bound.calls:
-                kernel(*arguments)
+            self._launch(bound)
         finally:
-            pool.leave()
             _release(bound.loose_outputs)
         results = []
         for view, array, target in zip(bound.results, wanted, targets, strict=True):
@@ -294,17 +311,19 @@ class Executor:
                     copy = workspace.copies[loose.index] = aligned_empty(array.shape, array.dtype)
                 copy[...] = array
                 array = copy
-            self._fill(loose, array)
+            self._fill(bound, loose, array)
 
     def _bind_outputs(self, bound: _Bound, targets: Sequence[np.ndarray]) -> None:
         for loose in bound.loose_outputs:
-            self._fill(loose, targets[loose.index])
+            self._fill(bound, loose, targets[loose.index])
 
-    def _fill(self, loose: _Loose, array: np.ndarray) -> None:
+    def _fill(self, bound: _Bound, loose: _Loose, array: np.ndarray) -> None:
         for shape, places in loose.places.items():
             tensor = self._tensor(array if array.shape == shape else array.reshape(shape))
-            for arguments, position in places:
+            for arguments, position, word in places:
                 arguments[position] = tensor
+                if bound.words is not None:
+                    bound.words[word, 1] = tensor.__chandle__()
 
     def _bind(self, workspace: _Workspace, batch: int) -> _Bound:
         """The calls for a batch size in a workspace, all arguments bound but those of large inputs and outputs."""
@@ -324,6 +343,7 @@ class Executor:
         bound.staged, bound.results = views[: len(program.inputs)], views[len(program.inputs) :]
         tensors = [self._slot_tensor(i, slot, workspace, bound, plan) for i, slot in enumerate(program.slots)]
         loose: dict[tuple[str, int], _Loose] = {}
+        word = 0
         for step in program.steps:
             arguments = [tensors[index] for index in step.slots]
             bound.calls.append((self._kernels[_variant(step.kernel, step.kernel_one, batch)], arguments))
@@ -332,9 +352,13 @@ class Executor:
                 if tensors[index] is None:
                     number = (self._input_number if slot.place == "input" else self._output_number)[slot.name]
                     entry = loose.setdefault((slot.place, number), _Loose(number))
-                    entry.places.setdefault(resolve_shape(slot.shape, batch), []).append((arguments, position))
+                    shape = resolve_shape(slot.shape, batch)
+                    entry.places.setdefault(shape, []).append((arguments, position, word + position))
+            word += len(arguments)
         bound.loose_inputs = [entry for (place, _), entry in loose.items() if place == "input"]
         bound.loose_outputs = [entry for (place, _), entry in loose.items() if place == "output"]
+        if self._driver is not None:
+            _fill_table(bound)
         workspace.bound[batch] = bound
         if len(workspace.bound) > PLANS:
             workspace.bound.popitem(last=False)
@@ -384,11 +408,23 @@ def _allocate(size: int, batch: int) -> np.ndarray:
         ) from error
 
 
+def _fill_table(bound: _Bound) -> None:
+    """Writes the calls in the form that the driver reads."""
+    counts = [len(arguments) for _, arguments in bound.calls]
+    bound.words = np.empty((sum(counts), 2), np.int64)
+    bound.words[:, 0] = _TENSOR
+    bound.words[:, 1] = [0 if t is None else t.__chandle__() for _, arguments in bound.calls for t in arguments]
+    starts = bound.words.ctypes.data + 16 * (np.cumsum(counts) - counts)
+    handles = [kernel.__chandle__() for kernel, _ in bound.calls]  # type: ignore[attr-defined]  # tvm_ffi's functions
+    bound.table = np.array([handles, starts, counts], np.int64).T.copy()
+    bound.table_address = bound.table.ctypes.data
+
+
 def _release(entries: Sequence[_Loose]) -> None:
     """Lets go of the caller's arrays."""
     for loose in entries:
         for places in loose.places.values():
-            for arguments, position in places:
+            for arguments, position, _ in places:
                 arguments[position] = None
 
 

@@ -72,7 +72,8 @@ class Program(msgspec.Struct, frozen=True):
     """Everything the runtime needs besides the machine code and the weights' bytes.
 
     `batch` is the one batch size that this program serves, or BATCH for any. Steps run in order; the arena's offsets
-    are planned for each batch size from the steps (a storage lives from its first to its last use).
+    are planned for each batch size from the steps (a storage lives from its first to its last use). `driver` names a function
+    in the code that runs a whole table of steps in one call (see the executor); empty: they are called one by one.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -82,3 +83,4 @@ class Program(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     batch: int = BATCH
     device: Literal["cpu", "cuda"] = "cpu"
+    driver: str = ""
