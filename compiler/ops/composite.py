@@ -13,7 +13,6 @@ from dlc.compiler.ops.elementwise import (
     greater_equal,
     log,
     maximum,
-    minimum,
     multiply,
     negative,
     power,
@@ -52,13 +51,13 @@ def prelu(x: Value, slope: Value) -> Value:
 
 
 def relu6(x: Value) -> Value:
-    """x held between 0 and 6."""
+    """x held between 0 and 6; the gradient passes at both ends."""
     return clip(x, 0.0, 6.0)
 
 
 def elu(x: Value, alpha: float = 1.0) -> Value:
     """x where x > 0, else alpha · (exp(x) - 1). Source: Clevert, Unterthiner, Hochreiter (2016)."""
-    return where(greater(x, 0.0), x, multiply(expm1(minimum(x, 0.0)), alpha))
+    return where(greater(x, 0.0), x, multiply(expm1(clip(x, -100.0, 0.0)), alpha))  # exp(-100) rounds to 0
 
 
 def selu(x: Value) -> Value:

@@ -14,6 +14,7 @@ import numpy as np
 
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
+from dlc.compiler.ops.contraction import convolution, packed_convolution_weight, padded_image, turned_weight
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 
@@ -96,6 +97,11 @@ def _image(type_: TensorType, what: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def _size(x: Tensor) -> Pair:
+    """Height and width of an image inside a kernel."""
+    return int(x.shape[1]), int(x.shape[2])
+
+
 def _expect(what: str, type_: TensorType, shape: Sequence[object]) -> None:
     if type_.shape[-len(shape) :] != tuple(shape) or type_.rank > len(shape) + (len(shape) == 3):
         raise ShapeError(f"{what} is {show(type_.shape)}; expected [{', '.join(map(str, shape))}]")
@@ -130,7 +136,21 @@ class Conv2d(Convolution):
         return apply(by_input, upstream, weight), apply(by_weight, x, upstream)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        x, weight = operands
+        size = self.output_size(*_size(x))
+        if not self.block:
+            weight = packed_convolution_weight(t, weight, self.channels, t.block(self.channels // self.groups))
+        return convolution(
+            t,
+            x,
+            weight,
+            channels=self.channels,
+            size=size,
+            before=self.padding[:2],
+            stride=self.stride,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -176,7 +196,98 @@ class Conv2dInputGradient(Convolution):
         return apply(Conv2d(**self.attributes()), upstream, weight), apply(by_weight, upstream, dy)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        upstream, weight = operands
+        if self.stride == (1, 1):
+            return self._by_dense_windows(t, upstream, weight)
+        if self.dilation != (1, 1):
+            return self._by_dense_windows(t, self._spread(t, upstream), weight)
+        return self._by_phases(t, upstream, weight)
+
+    def _by_dense_windows(self, t: Lowering, upstream: Tensor, weight: Tensor) -> Tensor:
+        """The convolution of the gradient with the kernel turned by half a turn."""
+        height, width, channels = self.input_size
+        before = tuple((k - 1) * d - p for k, d, p in zip(self.kernel, self.dilation, self.padding, strict=False))
+        return convolution(
+            t,
+            upstream,
+            self._turned(t, weight, (0, 0), (1, 1)),
+            channels=channels,
+            size=(height, width),
+            before=(before[0], before[1]),
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+    def _spread(self, t: Lowering, upstream: Tensor) -> Tensor:
+        """The gradient with stride - 1 zeros between its rows and columns."""
+        rows, columns = self.output_size(*self.input_size[:2])
+        down, across = self.stride
+
+        def element(n: Any, y: Any, x: Any, o: Any) -> Any:
+            hit = t.all_of(t.maths.equal(y % down, 0), t.maths.equal(x % across, 0))
+            return t.guarded(hit, upstream(n, y // down, x // across, o), 0.0)
+
+        shape = (upstream.shape[0], (rows - 1) * down + 1, (columns - 1) * across + 1, self.channels)
+        return t.compute(shape, element, "spread", {"dlc.part": "padding"})
+
+    def _by_phases(self, t: Lowering, upstream: Tensor, weight: Tensor) -> Tensor:
+        """One convolution for each residue of row and column by the stride, merged at the end.
+
+        With h' = h + top = s·q + r, kernel rows r, r + s, … reach h: dx[h] = Σ_m dy[q - m] · w[r + s·m].
+        """
+        height, width, channels = self.input_size
+        down, across = self.stride
+        start = (self.padding[0] // down, self.padding[1] // across)
+        size = (
+            (height - 1 + self.padding[0]) // down - start[0] + 1,
+            (width - 1 + self.padding[1]) // across - start[1] + 1,
+        )
+        phases: dict[Pair, Tensor] = {}
+        for row in range(min(down, self.kernel[0])):
+            for column in range(min(across, self.kernel[1])):
+                turned = self._turned(t, weight, (row, column), self.stride)
+                _, rows, columns, _, _ = turned.shape
+                phases[row, column] = convolution(
+                    t,
+                    upstream,
+                    turned,
+                    channels=channels,
+                    size=size,
+                    before=(int(rows) - 1 - start[0], int(columns) - 1 - start[1]),
+                    groups=self.groups,
+                    anchor="",
+                )
+
+        def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+            y, x = y + self.padding[0], x + self.padding[1]
+            at = (n, y // down - start[0], x // across - start[1], c)
+            value: Any = 0.0
+            for (row, column), phase in phases.items():
+                hit = t.all_of(t.maths.equal(y % down, row), t.maths.equal(x % across, column))
+                value = t.guarded(hit, phase(*at), value)
+            return value
+
+        shape = (upstream.shape[0], height, width, channels)
+        return t.compute(shape, element, "merged", {"dlc.anchor": "conv2d_phases", "dlc.part": "merge"})
+
+    def _turned(self, t: Lowering, weight: Tensor, first: Pair, step: Pair) -> Tensor:
+        channels = self.input_size[2]
+        block = self.block
+
+        def read(o: Any, c: Any, i: Any, j: Any) -> Any:
+            return weight(o // block, i, j, c, o % block) if block else weight(o, c, i, j)
+
+        return turned_weight(
+            t,
+            read,
+            channels=channels,
+            upstream_channels=self.channels,
+            groups=self.groups,
+            kernel=self.kernel,
+            first=first,
+            step=step,
+            block=t.block(channels // self.groups),
+        )
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -221,7 +332,36 @@ class Conv2dWeightGradient(Convolution):
         return apply(by_input, dy, upstream), apply(Conv2d(**self.attributes()), x, upstream)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        x, upstream = operands
+        block = self.block or t.block(self.channels // self.groups)
+        rows, columns = self.output_size(*_size(x))
+        blocks, inputs = -(-self.channels // block), self.in_channels // self.groups
+        reach = (
+            (rows - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1,
+            (columns - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1,
+        )
+        image = padded_image(t, x, self.padding[:2], reach)
+        upstream = padded_image(t, upstream, (0, 0), (rows, columns), blocks * block)
+        n, y, column = (t.reduce_axis(e, name) for e, name in ((x.shape[0], "n"), (rows, "y"), (columns, "x")))
+
+        def element(o: Any, i: Any, j: Any, c: Any, lane: Any) -> Any:
+            own = o * block + lane
+            group = own // (self.channels // self.groups)
+            if blocks * block > self.channels and self.groups > 1:
+                group = t.maths.minimum(group, self.groups - 1)
+            channel = c if self.groups == 1 else group * inputs + c
+            row = y * self.stride[0] + i * self.dilation[0]
+            pixel = image(n, row, column * self.stride[1] + j * self.dilation[1], channel)
+            return t.sum(pixel * upstream(n, y, column, own), [n, y, column])
+
+        attributes = {"dlc.anchor": "conv2d_weight_gradient", "dlc.block": block}
+        result = t.compute((blocks, *self.kernel, inputs, block), element, "weight_gradient", attributes)
+        if self.block:
+            return result
+        shape = (self.channels, inputs, *self.kernel)
+        return t.compute(
+            shape, lambda o, c, i, j: result(o // block, i, j, c, o % block), "canonical", {"dlc.part": "crop"}
+        )
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
+from dlc.compiler.ops.contraction import packed_linear_weight, product
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 
@@ -73,7 +75,10 @@ class Linear(LinearOp):
         return apply(by_input, upstream, weight), apply(LinearWeightGradient(self.features, self.block), x, upstream)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        x, weight = operands
+        if not self.block:
+            weight = packed_linear_weight(t, operands[1], self.features, int(x.shape[1]), t.block(self.features))
+        return product(t, x, weight, self.features)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -104,7 +109,14 @@ class LinearInputGradient(LinearOp):
         return apply(Linear(self.features, self.block), upstream, weight), apply(by_weight, upstream, dy)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        upstream, weight = operands
+        block = self.block
+
+        def turned(k: Any, o: Any) -> Any:
+            return weight(o // block, k, o % block) if block else weight(o, k)
+
+        packed = packed_linear_weight(t, turned, self.features_in, self.features, t.block(self.features_in))
+        return product(t, upstream, packed, self.features_in)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -132,7 +144,27 @@ class LinearWeightGradient(LinearOp):
         return apply(by_input, dy, upstream), apply(Linear(self.features, self.block), x, upstream)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        x, upstream = operands
+        block = self.block or t.block(self.features)
+        blocks, features_in = -(-self.features // block), int(x.shape[1])
+        if blocks * block > self.features:
+            whole = upstream
+
+            def padded(i: Any, o: Any) -> Any:
+                return t.guarded(o < self.features, whole(i, o), 0.0)
+
+            upstream = t.compute((x.shape[0], blocks * block), padded, "padded", {"dlc.part": "padding"})
+        n = t.reduce_axis(x.shape[0], "n")
+
+        def element(o: Any, k: Any, lane: Any) -> Any:
+            return t.sum(x(n, k) * upstream(n, o * block + lane), [n])
+
+        attributes = {"dlc.anchor": "linear_weight_gradient", "dlc.block": block}
+        result = t.compute((blocks, features_in, block), element, "weight_gradient", attributes)
+        if self.block:
+            return result
+        shape = (self.features, features_in)
+        return t.compute(shape, lambda o, k: result(o // block, k, o % block), "canonical", {"dlc.part": "crop"})
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -98,6 +98,15 @@ class Lowering(Protocol):
     def extent(self, dim: Dim) -> Any:
         """The extent of a graph dimension: `batch` for N, else the int itself."""
 
+    def block(self, channels: int) -> int:
+        """Output channels that the target's kernels compute side by side: how many a packed weight's block holds."""
+
+    def columns(self, extent: int | None, block: int) -> int:
+        """Rows or columns of a result that one tile holds beside `block` channels; extents are rounded up to it.
+
+        `extent` is None where it is the symbolic batch.
+        """
+
     def compute(
         self,
         shape: Sequence[Any],
