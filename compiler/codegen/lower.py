@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
+from dlc.compiler.codegen.schedules.cpu import tiles
+from dlc.compiler.codegen.target import CpuTarget, Target
 from dlc.compiler.ir import Dim, DType, N, TensorType
 
 BATCH_NAME = "n"
@@ -93,10 +95,11 @@ class Lowering:
     """`ops.lowering.Lowering` for one kernel.
 
     `batch` is the number of samples, or None for a symbolic one: an int64 variable that the shapes of the kernel's
-    buffers define.
+    buffers define. `target` sets the sizes of tiles; without one, or for a GPU, there are none.
     """
 
-    def __init__(self, batch: int | None = None) -> None:
+    def __init__(self, batch: int | None = None, target: Target | None = None) -> None:
+        self._target = target
         self.batch: Any = te.var(BATCH_NAME, "int64") if batch is None else batch
         self.maths = TensorMaths()
         self._names: dict[str, int] = {}
@@ -104,6 +107,14 @@ class Lowering:
     def extent(self, dim: Dim) -> Any:
         """The extent of a graph dimension."""
         return self.batch if dim is N else dim
+
+    def block(self, channels: int) -> int:
+        """Output channels that the target's kernels compute side by side."""
+        return tiles.weight_block(self._target, channels) if isinstance(self._target, CpuTarget) else 1
+
+    def columns(self, extent: int | None, block: int) -> int:
+        """Rows or columns that one tile holds beside `block` channels."""
+        return tiles.column_tile(self._target, extent, block) if isinstance(self._target, CpuTarget) else 1
 
     def placeholder(self, type: TensorType, name: str) -> Any:
         """A tensor that the kernel's caller passes."""

@@ -172,15 +172,18 @@ class _Fusing:
         return all(root(o) not in inside or o in inside for o in value.operands)
 
     def _absorb_producers(self, group: _Group, value: Value) -> None:
-        """Takes in element-wise kernels whose one result only `value` reads."""
+        """Takes in the element-wise values that, in the end, only `value` reads."""
         for operand in dict.fromkeys(value.operands):
             producer = self.groups.get(operand)
-            if producer is None or producer.anchor is not None or producer is group:
+            if producer is None or producer.anchor is not None or producer is group or self._escapes(operand, {value}):
                 continue
-            if self._escapes(operand, {value}) or any(self._escapes(m, producer.members) for m in producer.members - {operand}):
-                continue
-            if self._legal(group.members | producer.members):
-                group.members |= producer.members
+            taken = {operand}
+            for member in sorted(producer.members, key=self.index.__getitem__, reverse=True):
+                if self.readers[member] and not self._escapes(member, taken):
+                    taken.add(member)
+            if self._legal(group.members | taken):
+                producer.members -= taken
+                group.members |= taken
                 self._assign(group)
 
     def _join(self, value: Value) -> None:

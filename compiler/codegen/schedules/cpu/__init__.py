@@ -1,0 +1,14 @@
+"""Schedules for processors. The rules are tried in order; every kernel that fusing makes is taken by one of them."""
+
+from __future__ import annotations
+
+from dlc.compiler.codegen.schedules.base import ScheduleRule
+
+
+def rules() -> tuple[ScheduleRule, ...]:
+    """The rules for a processor, in the order in which they are tried."""
+    from dlc.compiler.codegen.schedules.cpu.convolution import ConvolutionRule
+    from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
+    from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
+
+    return (ConvolutionRule(), ReductionRule(), ElementwiseRule())

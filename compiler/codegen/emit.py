@@ -1,0 +1,296 @@
+"""Kernels -> program: the order of the kernels, the memory that each reads and writes, updates in place."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dlc.compiler.codegen.flops import flops, per_sample
+from dlc.compiler.ir import (
+    Constant,
+    Fusion,
+    Graph,
+    Input,
+    N,
+    Op,
+    Parameter,
+    Shape,
+    Source,
+    TensorType,
+    Value,
+    apply,
+    source,
+)
+from dlc.compiler.passes.fuse import Fuse, Kernel, is_immediate, root
+from dlc.runtime.plan import BATCH, Program, Slot, Step, TensorSpec, WeightSpec
+
+
+@dataclass(frozen=True)
+class Call:
+    """One step before its function has a name. `in_place` maps an input's position to that of the result in its memory.
+
+    Positions count through inputs, then results: the parameters of the kernel's function.
+    """
+
+    kernel: Kernel
+    in_place: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A graph's kernels in their final order. `homes` says which parameter's memory a value is written to."""
+
+    graph: Graph
+    calls: tuple[Call, ...]
+    homes: Mapping[Value, Value]
+
+    @cached_property
+    def constants(self) -> Mapping[str, np.ndarray]:
+        """Constants that are not scalars, by the names that they get among the weights."""
+        return {v.op.key: v.op.value for v in self.graph.values if isinstance(v.op, Constant) and not is_immediate(v)}
+
+
+def order(graph: Graph, fuse: Fuse | None = None) -> Schedule:
+    """Fuses the graph and orders its kernels: what reads a parameter's old value runs before what overwrites it."""
+    fuse = fuse or Fuse()
+    graph = own_results(name_constants(graph))
+    while True:
+        kernels = fuse(graph)
+        homes = _homes(graph, kernels)
+        ordered = _sort(kernels, homes)
+        apart = {v for v in graph.updates.values() if v not in homes}
+        if not apart and len(ordered) == len(kernels):
+            return Schedule(graph, tuple(Call(k, _shared(k, homes)) for k in ordered), homes)
+        if not apart:  # kernels wait for each other: one of them needs both an old and a new value of a parameter
+            done = set(ordered)
+            waiting = {r for k in kernels if k not in done for r in k.results}
+            apart = {next(v for v in homes if v in waiting and not isinstance(v.op, Copy))}
+        updates = {p: copy(v) if v in apart else v for p, v in graph.updates.items()}
+        graph = Graph(graph.name, graph.inputs, graph.outputs, updates)
+
+
+def name_constants(graph: Graph) -> Graph:
+    """Constants that are not scalars get names of their own: they become weights of the artifact."""
+    replaced: dict[Value, Value] = {}
+    for value in graph.values:
+        if isinstance(value.op, Constant) and not is_immediate(value):
+            key = f"constant.{len(replaced)}"
+            replaced[value] = source(Constant(key, value.type, value.op.value), value.span, value.label)
+    return graph.rewrite(replaced) if replaced else graph
+
+
+@dataclass(frozen=True)
+class Copy(Op):
+    """The same elements in memory of their own. It fuses with nothing, so that it can be put behind all readers."""
+
+    fusion: ClassVar[Fusion] = Fusion.CONTRACTION
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        return operands[0]
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        return operands[0].copy()
+
+    def lower(self, t: Any, *operands: Any) -> Any:
+        return t.compute(operands[0].shape, lambda *i: operands[0](*i), self.name)
+
+
+def copy(value: Value) -> Value:
+    """The same elements in memory of their own."""
+    return apply(Copy(), value)
+
+
+def own_results(graph: Graph) -> Graph:
+    """Every output and every update becomes a value that a kernel computes for it alone."""
+    taken: set[Value] = set()
+    outputs, updates = dict(graph.outputs), {p: v for p, v in graph.updates.items() if v is not p}
+    for name, value in outputs.items():
+        if isinstance(root(value).op, Source) or root(value) in taken:
+            outputs[name] = value = copy(value)
+        taken.add(root(value))
+    for parameter, value in updates.items():
+        if root(value) is not value or isinstance(value.op, Source) or value in taken:
+            updates[parameter] = value = copy(value)
+        taken.add(value)
+    return Graph(graph.name, graph.inputs, outputs, updates)
+
+
+def _homes(graph: Graph, kernels: tuple[Kernel, ...]) -> dict[Value, Value]:
+    """New value -> the parameter in whose memory it is written."""
+    producer = {r: k for k in kernels for r in k.results}
+    return {v: p for p, v in graph.updates.items() if _may_overwrite(producer[v], p, v)}
+
+
+def _may_overwrite(kernel: Kernel, parameter: Value, result: Value) -> bool:
+    """Whether a kernel may write `result` over `parameter`: where it reads it at all, then at the written element.
+
+    What reads the parameter must be element-wise, of its shape, and not lead into the anchor or into ops that move
+    elements. A kernel writes its results one after the other, so none after `result` may need the old elements.
+    """
+    if not any(root(o) is parameter for o in kernel.inputs):
+        return True
+    if any(v.op.fusion is Fusion.INJECTIVE for v in kernel.body):
+        return False
+    tainted: set[Value] = set()
+    for value in kernel.body:
+        reads = any(root(o) is parameter for o in value.operands)
+        if not reads and tainted.isdisjoint(value.operands):
+            continue
+        tainted.add(value)
+        views = any(root(o) is parameter and o is not parameter for o in value.operands)
+        if value.op.fusion is not Fusion.ELEMENTWISE or value.type.shape != parameter.type.shape or views:
+            return False
+    later = kernel.results[kernel.results.index(result) + 1 :]
+    return not any(_reaches(r, parameter, kernel) for r in later)
+
+
+def _reaches(result: Value, parameter: Value, kernel: Kernel) -> bool:
+    """Whether computing a result reads the parameter itself, other results being read from memory."""
+    inside, stack, seen = set(kernel.body), [result], {result}
+    while stack:
+        for operand in stack.pop().operands:
+            if operand is parameter:
+                return True
+            if operand in inside and operand not in kernel.results and operand not in seen:
+                seen.add(operand)
+                stack.append(operand)
+    return False
+
+
+def _shared(kernel: Kernel, homes: Mapping[Value, Value]) -> dict[int, int]:
+    count = len(kernel.inputs)
+    return {
+        kernel.inputs.index(homes[r]): count + i
+        for i, r in enumerate(kernel.results)
+        if r in homes and homes[r] in kernel.inputs
+    }
+
+
+def _sort(kernels: tuple[Kernel, ...], homes: Mapping[Value, Value]) -> list[Kernel]:
+    """The kernels, the earliest first among those whose turn it may be; those that wait for each other are left out."""
+    producer = {r: i for i, k in enumerate(kernels) for r in k.results}
+    waits: list[set[int]] = [set() for _ in kernels]
+    writer = {p: producer[v] for v, p in homes.items()}
+    for i, kernel in enumerate(kernels):
+        for operand in kernel.inputs:
+            origin = root(operand)
+            if origin in producer:
+                waits[i].add(producer[origin])
+            if origin in writer and writer[origin] != i:
+                waits[writer[origin]].add(i)
+    after: list[list[int]] = [[] for _ in kernels]
+    for i, earlier in enumerate(waits):
+        for j in earlier:
+            after[j].append(i)
+    missing = [len(w) for w in waits]
+    ready = [i for i, m in enumerate(missing) if m == 0]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        i = heapq.heappop(ready)
+        ordered.append(kernels[i])
+        for j in after[i]:
+            missing[j] -= 1
+            if missing[j] == 0:
+                heapq.heappush(ready, j)
+    return ordered
+
+
+@dataclass
+class _Slots:
+    """Numbers the tensors of a program: one slot for each shape in which some memory is seen."""
+
+    places: Mapping[Value, Slot]
+    slots: list[Slot] = field(default_factory=list)
+    numbers: dict[Slot, int] = field(default_factory=dict)
+    storages: dict[Value, int] = field(default_factory=dict)
+
+    def of(self, value: Value) -> int:
+        origin = root(value)
+        place = self.places.get(origin)
+        if place is None:
+            storage = self.storages.setdefault(origin, len(self.storages))
+            place = Slot((), origin.type.dtype.value, "arena", "", storage)
+        slot = Slot(plan_shape(value.type.shape), place.dtype, place.place, place.name, place.storage)
+        if slot not in self.numbers:
+            self.numbers[slot] = len(self.slots)
+            self.slots.append(slot)
+        return self.numbers[slot]
+
+
+def plan_shape(shape: Shape) -> tuple[int, ...]:
+    """A graph's shape in the plan's terms."""
+    return tuple(BATCH if d is N else int(d) for d in shape)  # type: ignore[call-overload]  # a dimension is N or an int
+
+
+def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None, device: str) -> Program:
+    """The program; `names` holds for each call the function's name and that of its variant for a batch of one."""
+    graph = schedule.graph
+    weights, places = [], {}
+    for value in graph.inputs:
+        assert isinstance(value.op, Input)
+        places[value] = Slot((), value.type.dtype.value, "input", value.op.key)
+    for value in (*graph.parameters, *(v for v in graph.values if isinstance(v.op, Constant) and not is_immediate(v))):
+        assert isinstance(value.op, Source)
+        weights.append(_weight(value))
+        places[value] = Slot((), value.type.dtype.value, "weight", value.op.key)
+    for value, parameter in schedule.homes.items():
+        places[value] = places[parameter]
+    for name, value in graph.outputs.items():
+        places[root(value)] = Slot((), value.type.dtype.value, "output", name)
+    slots = _Slots(places)
+    steps = []
+    for call, (name, name_one) in zip(schedule.calls, names, strict=True):
+        steps.append(_step(call, slots, name, name_one))
+    return Program(
+        tuple(_spec(v.op.key, v) for v in graph.inputs if isinstance(v.op, Input)),
+        tuple(_spec(k, v) for k, v in graph.outputs.items()),
+        tuple(weights),
+        tuple(slots.slots),
+        tuple(steps),
+        BATCH if batch is None else batch,
+        "cuda" if device == "cuda" else "cpu",
+    )
+
+
+def _step(call: Call, slots: _Slots, name: str, name_one: str) -> Step:
+    kernel = call.kernel
+    values = [v for i, v in enumerate((*kernel.inputs, *kernel.results)) if i not in call.in_place]
+    counts = [(flops(v), per_sample(v)) for v in kernel.body]
+    return Step(
+        name,
+        tuple(slots.of(v) for v in values),
+        len(kernel.results),
+        name_one,
+        kernel.label,
+        kernel.what,
+        sum(c for c, each in counts if each),
+        sum(c for c, each in counts if not each),
+    )
+
+
+def _spec(name: str, value: Value) -> TensorSpec:
+    return TensorSpec(name, plan_shape(value.type.shape), value.type.dtype.value)
+
+
+def _weight(value: Value) -> WeightSpec:
+    op = value.op
+    assert isinstance(op, Source)
+    shape, dtype = plan_shape(value.type.shape), value.type.dtype.value
+    if not isinstance(op, Parameter):
+        return WeightSpec(op.key, shape, dtype, None, "derived")
+    return WeightSpec(op.key, shape, dtype, op.layout, weight_role(op))
+
+
+def weight_role(op: Parameter) -> str:
+    """A parameter's role among the weights, told by its key and by whether it is trained."""
+    if op.key.startswith("derived."):
+        return "derived"
+    if "@" in op.key:
+        return "state"
+    return "parameter" if op.trainable else "statistic"

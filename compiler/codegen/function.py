@@ -1,0 +1,154 @@
+"""One kernel as a TensorIR function: lowered through the ops' own computes, its blocks sorted for the schedule rules."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+
+from dlc.compiler.codegen.lower import Lowering
+from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
+from dlc.compiler.interpret import bind_batch
+from dlc.compiler.ir import Constant, Shape, TensorType, Value
+from dlc.compiler.passes.fuse import Kernel, is_immediate
+
+
+@dataclass(frozen=True)
+class Immediate:
+    """A scalar constant as an operand of a lowering: a tensor of shape () that is a number in the code."""
+
+    value: Any
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    def __call__(self, *indices: Any) -> Any:
+        return tirx.const(self.value, self.dtype)
+
+
+def identity(kernel: Kernel, in_place: Mapping[int, int]) -> Hashable:
+    """What two kernels have in common if one function serves both: ops, wiring, types, results, shared buffers."""
+    number = {v: i for i, v in enumerate((*kernel.inputs, *kernel.body))}
+
+    def reference(operand: Value) -> Hashable:
+        if is_immediate(operand):
+            assert isinstance(operand.op, Constant)
+            return operand.type, operand.op.value.tobytes()
+        return number[operand]
+
+    body = tuple((v.op, v.type, tuple(map(reference, v.operands))) for v in kernel.body)
+    inputs = tuple(v.type for v in kernel.inputs)
+    return inputs, body, tuple(number[r] for r in kernel.results), tuple(sorted(in_place.items()))
+
+
+def lower(kernel: Kernel, batch: int | None) -> Any:
+    """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results."""
+    t = Lowering(batch)
+    tensors: dict[Value, Any] = {}
+    for i, value in enumerate(kernel.inputs):
+        tensors[value] = t.placeholder(value.type, f"input{i}")
+    for value in kernel.body:
+        op = value.op if batch is None else bind_batch(value.op, batch)
+        tensors[value] = op.lower(t, *(_operand(o, tensors) for o in value.operands))
+    arguments = [tensors[v] for v in (*kernel.inputs, *kernel.results)]
+    return te.create_prim_func(arguments, index_dtype_override="int64")
+
+
+def _operand(value: Value, tensors: Mapping[Value, Any]) -> Any:
+    if is_immediate(value):
+        assert isinstance(value.op, Constant)
+        return Immediate(value.op.value.item(), value.type.dtype.value)
+    return tensors[value]
+
+
+def blocks_of(schedule: Schedule) -> KernelBlocks:
+    """The function's blocks, sorted by what they are to its anchor."""
+    function = schedule.mod["main"]
+    results = list(function.params)
+    handles = schedule.get_child_blocks(schedule.get_sblock("root"))
+    blocks, needs, written = [], [], {}
+    for handle in handles:
+        node = schedule.get(handle)
+        attributes = {k: _plain(v) for k, v in node.annotations.items() if k.startswith("dlc.")}
+        target = node.writes[0].source
+        block = Block(
+            node.name_hint,
+            attributes,
+            any(int(axis.iter_type) != 0 for axis in node.iter_vars),
+            any(target.same_as(p) for p in results),
+        )
+        reads = {written[hash(r.source)] for r in node.reads if hash(r.source) in written}
+        needs.append(set(reads).union(*(needs[i] for i in reads)) if reads else set())
+        written[hash(target)] = len(blocks)
+        blocks.append(block)
+    anchor = _anchor(blocks)
+    kind = blocks[anchor].attributes.get("dlc.anchor") or (REDUCTION if blocks[anchor].reduces else ELEMENTWISE)
+    prologue = tuple(b for i, b in enumerate(blocks) if i in needs[anchor])
+    epilogue = tuple(b for i, b in enumerate(blocks) if i != anchor and i not in needs[anchor])
+    return KernelBlocks(str(kind), prologue, blocks[anchor], epilogue)
+
+
+def _anchor(blocks: Sequence[Block]) -> int:
+    marked = [i for i, b in enumerate(blocks) if "dlc.anchor" in b.attributes]
+    reducing = [i for i, b in enumerate(blocks) if b.reduces]
+    return (marked or reducing or [len(blocks) - 1])[-1]
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a Python value."""
+    if isinstance(value, tirx.IntImm | tirx.FloatImm):
+        return value.value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Sequence):
+        return tuple(map(_plain, value))
+    return value
+
+
+def share_buffers(function: Any, in_place: Mapping[int, int]) -> Any:
+    """The function with some parameters replaced by others: results that are written over inputs.
+
+    `in_place` maps an input's position to that of the result which takes its memory. The input's parameter goes; reads of
+    it become reads of the result's. One buffer under one name keeps `noalias` true.
+    """
+    if not in_place:
+        return function
+    params = list(function.params)
+    replaced = {params[source]: params[result] for source, result in in_place.items()}
+
+    def replace(variable: Any) -> Any:
+        return next((new for old, new in replaced.items() if old.same_as(variable)), variable)
+
+    body = tvm_ffi.structural_map(function.body, (type(params[0]), replace))
+    kept = [p for i, p in enumerate(params) if i not in in_place]
+    return tirx.PrimFunc(kept, body, function.ret_type, function.attrs)
+
+
+def unscheduled(schedule: Schedule) -> str:
+    """The function's text, for messages."""
+    return str(schedule.mod["main"].script())
+
+
+def batch_axis(shape: Shape) -> bool:
+    """Whether a shape depends on the batch."""
+    return any(not isinstance(d, int) for d in shape)
+
+
+def depends_on_batch(kernel: Kernel) -> bool:
+    """Whether one of the kernel's tensors does."""
+    types: list[TensorType] = [v.type for v in (*kernel.inputs, *kernel.body)]
+    return any(batch_axis(t.shape) for t in types)
+
+
+def named(function: Any, name: str) -> Any:
+    """The function as a module member that is called by `name`."""
+    return function.with_attr("global_symbol", name)
+
+
+def module_of(functions: Mapping[str, Any]) -> Any:
+    """One IRModule of functions by name."""
+    return tvm.IRModule({name: named(f, name) for name, f in functions.items()})

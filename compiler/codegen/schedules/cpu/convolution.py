@@ -1,0 +1,200 @@
+"""Convolutions: tiles of columns by output channels in registers, the padded input copied once per task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tvm.s_tir import Schedule
+
+from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
+from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
+from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, divisors, extent, spatial_and_reduced
+from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
+from dlc.compiler.codegen.target import CpuTarget
+
+COPY = 25.0
+"""Bytes that one core copies in a nanosecond."""
+
+
+class ConvolutionRule(ScheduleRule):
+    """Convolutions and their input gradients, with element-wise blocks behind them.
+
+    The tile of columns and channels that the lowering rounded up to stays in registers while kernel rows, kernel columns
+    and input channels are summed, and what is fused behind is applied when it leaves them. A task covers some rows of
+    some blocks of channels of one image.
+    """
+
+    anchors: ClassVar[frozenset[str]] = frozenset({"conv2d", "conv2d_phases"})
+    specializes_batch_one: ClassVar[bool] = True
+
+    def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
+        """Schedules the kernel; takes every kernel of its kinds."""
+        for block in blocks.where(part="weights"):
+            schedule_repacking(schedule, block)
+        spread = [b for b in blocks.prologue if b.attributes.get("dlc.part") == "padding"]
+        parts = blocks.where(part="convolution")
+        names = [b.name for b in blocks]
+        behind = [b for b in blocks if names.index(b.name) > names.index(parts[-1].name)]
+        last = inline(schedule, behind)
+        for part in parts:
+            own = _padding_of(schedule, part, spread)
+            if len(parts) == 1 and len(last) == 1 and _same_extents(schedule, part, last[0]):
+                schedule_convolution(schedule, part, own, last[0], target)
+                return True
+            schedule_convolution(schedule, part, own, None, target)
+        for block in last:
+            schedule_map(schedule, block, target)
+        return True
+
+
+def _padding_of(schedule: Schedule, part: Block, candidates: list[Block]) -> Block | None:
+    """The padded copy that a convolution reads; a copy behind it (a spread gradient) is inlined."""
+    producers = {schedule.get(p).name_hint for p in schedule.get_producers(schedule.get_sblock(part.name))}
+    own = next((b for b in candidates if b.name in producers), None)
+    if own is not None:
+        for producer in schedule.get_producers(schedule.get_sblock(own.name)):
+            schedule.compute_inline(producer)
+    return own
+
+
+def _same_extents(schedule: Schedule, part: Block, last: Block) -> bool:
+    """Whether the last block has a pixel for each pixel of the convolution, but for those that rounding up added."""
+    of = [extent(schedule, loop) for loop in spatial_and_reduced(schedule, schedule.get_sblock(part.name))[0]]
+    own = [extent(schedule, loop) for loop in schedule.get_loops(schedule.get_sblock(last.name))]
+    if len(of) != len(own) or of[:2] != own[:2]:
+        return False
+    columns, block = int(part.attributes["dlc.columns"]), int(part.attributes["dlc.block"])
+    return all(
+        a is not None and b is not None and a == -(-b // tile) * tile
+        for a, b, tile in zip(of[2:], own[2:], (columns, block), strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The extents of one convolution; `batch` is None where it is symbolic."""
+
+    batch: int | None
+    rows: int
+    columns: int
+    blocks: int
+    block: int
+    kernel: int
+    inputs: int
+
+    @property
+    def nanoseconds(self) -> float:
+        """Rough time of one image on one core."""
+        return self.rows * self.columns * self.blocks * self.block * self.kernel * self.inputs / 100
+
+
+def choose_tasks(shape: Shape, copied: float, target: CpuTarget) -> tuple[int, int]:
+    """Rows and blocks of channels of one task: the split with the least time for the busiest core.
+
+    `copied` is the bytes of padded input that one row of results brings in, 0 where there is no copy.
+    """
+    if (shape.batch == 1 or shape.batch is None) and shape.nanoseconds < WORTH_SHARING:
+        return shape.rows, shape.blocks
+    images = shape.batch or 1
+    cores = target.cores
+    best, chosen = float("inf"), (shape.rows, shape.blocks)
+    weights = 4.0 * shape.block * shape.kernel * shape.inputs
+    for rows in divisors(shape.rows):
+        for blocks in divisors(shape.blocks):
+            tasks = images * (shape.rows // rows) * (shape.blocks // blocks)
+            work = shape.nanoseconds * rows / shape.rows * blocks / shape.blocks
+            work += copied * (rows + shape.kernel**0.5 - 1) / COPY + weights * blocks / COPY / 8 + 20
+            time = -(-tasks // cores) * work
+            if time < best * (1.0 - 1e-9):
+                best, chosen = time, (rows, blocks)
+    return chosen
+
+
+def schedule_convolution(
+    schedule: Schedule, part: Block, padding: Block | None, last: Block | None, target: CpuTarget
+) -> None:
+    """Gives one convolution its loops, together with the copy of its input and the last block behind it, if any."""
+    block, columns = int(part.attributes["dlc.block"]), int(part.attributes["dlc.columns"])
+    main = schedule.get_sblock(part.name)
+    spatial, reduced = spatial_and_reduced(schedule, main)
+    batch, rows, wide, deep = (extent(schedule, loop) for loop in spatial)
+    kernel_rows, kernel_columns, inputs = (extent(schedule, loop) or 1 for loop in reduced)
+    shape = Shape(batch, rows or 1, wide or 1, (deep or 1) // block, block, kernel_rows * kernel_columns, inputs)
+    if last is None:
+        store = schedule.cache_write(main, 0, "local")
+    else:
+        store = schedule.get_sblock(last.name)
+        schedule.set_scope(main, 0, "local")
+    copied = 0.0
+    if padding is not None:
+        _, _, padded_columns, channels = (
+            extent(schedule, loop) for loop in schedule.get_loops(schedule.get_sblock(padding.name))
+        )
+        copied = 4.0 * (padded_columns or 1) * (channels or 1)
+    task_rows, task_blocks = choose_tasks(shape, copied, target)
+    tile_rows = max(d for d in divisors(task_rows) if d * columns <= most_columns(target, block) or d == 1)
+
+    n, y, x, o = schedule.get_loops(store)
+    exact = (extent(schedule, o) or 0) % block == 0 or (extent(schedule, o) or 0) < block
+    width = min(block, extent(schedule, o) or block)
+    o_outer, o_lane = schedule.split(o, [None, width])
+    x_outer, x_tile = schedule.split(x, [None, columns])
+    y_task, y_outer, y_tile = schedule.split(y, [None, task_rows // tile_rows, tile_rows])
+    o_task, o_outer = schedule.split(o_outer, [None, task_blocks])
+    schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, o_lane)
+    task = schedule.fuse(n, y_task, o_task)
+    schedule.compute_at(main, x_outer)
+    loops = schedule.get_loops(main)
+    inner_spatial, reduced = loops[-6:-3], loops[-3:]
+    inner_spatial, reduced = _inner_loops(schedule, main, task_loops=4)
+    schedule.reorder(*reduced, *inner_spatial)
+    if padding is not None:
+        copy = schedule.get_sblock(padding.name)
+        schedule.compute_at(copy, task)
+        schedule_copy(schedule, copy)
+    if extent(schedule, task) != 1:
+        schedule.parallel(task)
+    schedule.vectorize(inner_spatial[-1])
+    for loop in inner_spatial[:-1]:
+        schedule.unroll(loop)
+    if exact:
+        schedule.vectorize(o_lane)
+    schedule.unroll(x_tile)
+    schedule.unroll(y_tile)
+    init = schedule.decompose_reduction(main, reduced[0])
+    first = _inner_loops(schedule, init, task_loops=4)[0]
+    schedule.vectorize(first[-1])
+    for loop in first[:-1]:
+        schedule.unroll(loop)
+
+
+def _inner_loops(schedule: Schedule, block: Any, task_loops: int) -> tuple[list[Any], list[Any]]:
+    """The tile's loops of a block that was moved below `task_loops` outer ones: those of its result, those reduced."""
+    spatial, reduced = spatial_and_reduced(schedule, block)
+    outer = set(map(str, ()))
+    del outer
+    return spatial[task_loops:], reduced
+
+
+def schedule_copy(schedule: Schedule, block: Any) -> None:
+    """A padded copy of an image: along the channels, whole vectors where they divide."""
+    channels = schedule.get_loops(block)[-1]
+    count = extent(schedule, channels) or 1
+    if count > 64:
+        tile = next((d for d in (64, 48, 32, 16) if count % d == 0), None)
+        if tile is None:
+            return
+        _, channels = schedule.split(channels, [None, tile])
+    schedule.vectorize(channels)
+
+
+def schedule_repacking(schedule: Schedule, block: Block) -> None:
+    """A repacked weight: the blocks of channels in parallel."""
+    handle = schedule.get_sblock(block.name)
+    loops = schedule.get_loops(handle)
+    total = 1
+    for loop in loops:
+        total *= extent(schedule, loop) or 1
+    if total > 20_000:
+        schedule.parallel(schedule.fuse(*loops[:-2]))
