@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -62,13 +62,15 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What the model is. `classes` are names by index, empty if unknown; `versions` say what made the file."""
+    """What the model is. `classes` are names by index, empty if unknown; `source` is the data source it was trained on (its
+    keyword and arguments), empty if unknown; `versions` say what made the file."""
 
     model: str
     program: Program
     target: TargetSpec
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    source: dict[str, Any] = {}
     versions: dict[str, str] = {}
 
 

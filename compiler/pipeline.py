@@ -1,0 +1,145 @@
+"""The whole flow, from an elaborated network to machine code and the program that runs it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+
+from dlc.compiler.build import build_evaluation, build_inference, build_training
+from dlc.compiler.codegen import Compiled, compile_graph
+from dlc.compiler.codegen.target import CpuTarget, CudaTarget
+from dlc.compiler.ir import Graph
+from dlc.compiler.network import Network
+from dlc.compiler.passes import FoldBatchNorm, FoldConstants, Fuse, PackWeights, Simplify
+from dlc.compiler.recipe import Recipe
+from dlc.runtime.artifact import Artifact, Manifest, TargetSpec
+from dlc.runtime.data.preprocessing import Preprocessing
+from dlc.runtime.device import FEATURES
+from dlc.runtime.weights import match
+
+AnyTarget = CpuTarget | CudaTarget
+Weights = Mapping[str, np.ndarray]
+
+
+def compile_inference(network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None) -> tuple[Compiled, dict[str, np.ndarray]]:
+    """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
+
+    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
+    """
+    graph, folded = fold(build_inference(network), weights)
+    graph = PackWeights(target.lanes)(Simplify()(graph))
+    compiled = compile_graph(graph, target, batch=batch)
+    return compiled, pack(compiled, folded)
+
+
+def compile_evaluation(network: Network, target: AnyTarget) -> Compiled:
+    """The inference form over weights that training goes on updating, for any batch: nothing is folded."""
+    return compile_graph(PackWeights(target.lanes)(Simplify()(build_evaluation(network))), target)
+
+
+def compile_training(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
+    """One training step on `batch` samples: forward, backward and updates in place, as one program.
+
+    Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
+    """
+    graph = build_training(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
+    return compile_graph(Simplify()(graph), target, batch=batch)
+
+
+def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
+    """Everything that depends on weights alone, computed now: batch norm ends up in its convolution's weights."""
+    graph = FoldBatchNorm()(Simplify()(graph))
+    return FoldConstants()(graph, weights)
+
+
+def pack(compiled: Compiled, weights: Weights) -> dict[str, np.ndarray]:
+    """Canonical weights in the form that the compiled program's kernels read."""
+    packed = {}
+    for spec in compiled.program.weights:
+        array = weights[spec.name]
+        packed[spec.name] = array if spec.layout is None else spec.layout.pack(np.asarray(array))
+    return packed
+
+
+def make_artifact(
+    network: Network,
+    weights: Weights,
+    target: AnyTarget,
+    *,
+    batch: int | None = None,
+    classes: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
+    source: str = "",
+    origin: str = "weights",
+) -> Artifact:
+    """A model compiled and ready to save or to run. Raises RuntimeFault (R0403) where weights do not match the network.
+
+    `origin` names the weights' file in messages, `source` the data that they were trained on.
+    """
+    match({name: spec.shape for name, spec in network.parameter_specs(training=False).items()}, _known(network, weights), origin)
+    compiled, packed = compile_inference(network, weights, target, batch=batch)
+    manifest = Manifest(
+        model=network.name,
+        program=compiled.program,
+        target=target_spec(target),
+        classes=classes,
+        preprocessing=preprocessing,
+        source=source,
+        versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
+    )
+    return Artifact(manifest, compiled.library(), packed)
+
+
+def _known(network: Network, weights: Weights) -> Weights:
+    """The weights without those that only training needs: the auxiliary heads'."""
+    only_training = set(network.parameter_specs()) - set(network.parameter_specs(training=False))
+    return {name: array for name, array in weights.items() if name not in only_training}
+
+
+def target_spec(target: AnyTarget) -> TargetSpec:
+    """What an artifact says about its target: the instruction set features that its code may use."""
+    host = target if isinstance(target, CpuTarget) else target.host
+    return TargetSpec(target.name, host.mtriple, host.mcpu, host.supported(FEATURES.get(host.mtriple.partition("-")[0], ())))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A place in the flow where `dlc show --after` can stop."""
+
+    name: str
+    shows: str
+    text: Callable[[Network, AnyTarget, Weights], str]
+
+
+def stages() -> tuple[Stage, ...]:
+    """The stages behind the checker, in order."""
+
+    def built(network: Network, target: AnyTarget, weights: Weights) -> Graph:
+        return build_inference(network)
+
+    def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
+        return fold(build_inference(network), weights)[0]
+
+    def packed(network: Network, target: AnyTarget, weights: Weights) -> Graph:
+        return PackWeights(target.lanes)(Simplify()(folded(network, target, weights)))
+
+    def fused(network: Network, target: AnyTarget, weights: Weights) -> str:
+        kernels = Fuse()(packed(network, target, weights))
+        return "\n".join(f"{k.label or '-':<24} {k.what}" for k in kernels)
+
+    def lowered(network: Network, target: AnyTarget, weights: Weights) -> str:
+        return compile_graph(packed(network, target, weights), target).script()
+
+    from dlc.compiler.ir.text import format_graph
+
+    return (
+        Stage("build", "the graph", lambda n, t, w: format_graph(built(n, t, w))),
+        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: format_graph(folded(n, t, w))),
+        Stage("pack", "the graph, weights packed for the target", lambda n, t, w: format_graph(packed(n, t, w))),
+        Stage("fuse", "the kernels: layer and fused ops", fused),
+        Stage("lower", "the kernels' scheduled TensorIR", lowered),
+    )

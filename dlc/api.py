@@ -1,0 +1,238 @@
+"""What users import and the command line calls: check, compile, train, evaluate; where compiler and runtime meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlc.compiler import frontend
+from dlc.compiler.catalog import catalog
+from dlc.compiler.errors import DlcError
+from dlc.compiler.frontend import Checked, Vocabulary
+from dlc.compiler.initializers.base import Initializer
+from dlc.compiler.layers.base import Layer
+from dlc.compiler.losses.base import Loss
+from dlc.compiler.network import Network
+from dlc.compiler.optimizers.base import Optimizer
+from dlc.compiler.recipe import Recipe
+from dlc.runtime.atomic import replace_file
+from dlc.runtime.data.sources.base import Source
+from dlc.runtime.data.transforms.base import Transform
+from dlc.runtime.names import suggest
+from dlc.runtime.training.metrics.base import Metric
+from dlc.runtime.training.schedules.base import Schedule
+from dlc.runtime.training.stopping.base import Stopping
+
+if TYPE_CHECKING:
+    from dlc.runtime.session import Session
+    from dlc.training import TrainingReport
+
+Settings = Sequence[str]
+"""Overrides of a recipe, as `--set` takes them: "train.batch=64", "data.source=mnist"."""
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """Every layer, loss, optimizer … that a spec may name."""
+    return Vocabulary(
+        layers=catalog("dlc.compiler.layers", Layer),
+        losses=catalog("dlc.compiler.losses", Loss),
+        optimizers=catalog("dlc.compiler.optimizers", Optimizer),
+        initializers=catalog("dlc.compiler.initializers", Initializer),
+        schedules=catalog("dlc.runtime.training.schedules", Schedule),
+        stops=catalog("dlc.runtime.training.stopping", Stopping),
+        metrics=catalog("dlc.runtime.training.metrics", Metric),
+        sources=catalog("dlc.runtime.data.sources", Source),
+        transforms=catalog("dlc.runtime.data.transforms", Transform),
+    )
+
+
+def check(spec: str | Path, settings: Settings = ()) -> Checked:
+    """Checks a spec file whole. Raises DlcError with every mistake in it."""
+    return frontend.check(Path(spec), vocabulary(), settings)
+
+
+def format_file(spec: str | Path, *, write: bool = True) -> bool:
+    """Whether formatting changes the file; with `write` it is changed, atomically. Raises DlcError for wrong syntax."""
+    path = Path(spec)
+    source = frontend.read_source(path)
+    formatted = frontend.format_source(source)
+    if formatted == source.text:
+        return False
+    if write:
+        with replace_file(path) as file:
+            file.write(formatted.encode())
+    return True
+
+
+def networks(spec: str | Path, *, model: str | None = None, settings: Settings = ()) -> list[Network]:
+    """The elaborated models of a file: the named one, or all that need no arguments."""
+    checked = check(spec, settings)
+    if model is None:
+        return [m.network for m in checked.models.values() if m.network is not None]
+    return [_model(checked, model, spec)]
+
+
+def one_network(spec: str | Path, *, model: str | None = None, settings: Settings = ()) -> Network:
+    """The named model of a file; without a name the one that its first recipe trains, or its only one."""
+    checked = check(spec, settings)
+    if model is not None:
+        return _model(checked, model, spec)
+    if checked.recipes:
+        return next(iter(checked.recipes.values())).network
+    found = [m.network for m in checked.models.values() if m.network is not None]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DlcError.of("E0610", f"{spec} has no model that can be built without arguments")
+    names = ", ".join(n.name for n in found)
+    raise DlcError.of("E0611", f"{spec} has {len(found)} models", help=f"choose one with --model: {names}")
+
+
+def _model(checked: Checked, name: str, spec: str | Path) -> Network:
+    definition = checked.models.get(name)
+    if definition is None:
+        raise DlcError.of("E0612", f"{spec} has no model {name!r}", help=suggest(name, list(checked.models)))
+    if definition.network is None:
+        raise DlcError.of(
+            "E0613", f"the model {name} needs arguments", span=definition.span, help=f"name an instance: model Small = {name}(…)"
+        )
+    return definition.network
+
+
+def recipe_of(spec: str | Path, name: str | None = None, settings: Settings = ()) -> Recipe:
+    """The named train section of a file, or its first."""
+    checked = check(spec, settings)
+    if not checked.recipes:
+        raise DlcError.of("E0830", f"{spec} has no train section", help="add one: train NAME { model …  data …  loss … }")
+    if name is None:
+        return next(iter(checked.recipes.values()))
+    if name not in checked.recipes:
+        raise DlcError.of("E0831", f"{spec} has no train section {name!r}", help=suggest(name, list(checked.recipes)))
+    return checked.recipes[name]
+
+
+def fresh_weights(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
+    """Freshly initialised canonical weights by name."""
+    from dlc.compiler.initial import initial_weights
+
+    return initial_weights(network, seed=seed)
+
+
+def compile(
+    spec: str | Path,
+    *,
+    model: str | None = None,
+    target: str = "cpu",
+    weights: str | Path | Mapping[str, np.ndarray] | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    settings: Settings = (),
+) -> Session:
+    """Compiles a model of a spec file; the result can be called, and saved with `.save(path)`.
+
+    `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
+    number of samples per call; without, any number runs. Raises DlcError for mistakes in the spec, RuntimeFault for
+    weights that do not fit.
+    """
+    return compile_network(
+        one_network(spec, model=model, settings=settings), target=target, weights=weights, batch=batch, threads=threads
+    )
+
+
+def compile_network(
+    network: Network,
+    *,
+    target: str = "cpu",
+    weights: str | Path | Mapping[str, np.ndarray] | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> Session:
+    """Compiles an elaborated network; see `compile`."""
+    from dlc.runtime.session import Session
+
+    return Session(_artifact(network, target, weights, batch), threads)
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """An artifact that was written: where, how many bytes, which model and target, and how long it took."""
+
+    artifact: Path
+    size: int
+    model: str
+    target: str
+    seconds: float
+
+
+def compile_to_file(
+    spec: str | Path,
+    output: str | Path | None = None,
+    *,
+    model: str | None = None,
+    target: str = "cpu",
+    weights: str | Path | Mapping[str, np.ndarray] | None = None,
+    batch: int | None = None,
+    settings: Settings = (),
+) -> CompileReport:
+    """Compiles a model of a spec file for any target and writes the artifact, by default MODEL.dlc here."""
+    from dlc.runtime.artifact import save_artifact
+
+    started = time.perf_counter()
+    network = one_network(spec, model=model, settings=settings)
+    path = Path(output) if output is not None else Path(f"{network.name}.dlc")
+    save_artifact(path, _artifact(network, target, weights, batch))
+    return CompileReport(path, path.stat().st_size, network.name, target, time.perf_counter() - started)
+
+
+def _artifact(network: Network, target: str, weights: str | Path | Mapping[str, np.ndarray] | None, batch: int | None) -> Any:
+    from dlc.compiler.codegen.target import Target
+    from dlc.runtime.weights import load_weights
+
+    chosen, origin = Target.parse(target), "weights"
+    if isinstance(weights, str | Path):
+        origin = str(weights)
+        weights = load_weights(weights)
+    elif weights is None:
+        weights = fresh_weights(network)
+    from dlc.compiler.pipeline import make_artifact  # tvm: over a second, after all that may still be wrong
+
+    return make_artifact(network, weights, chosen, batch=batch, origin=origin)
+
+
+def show_after(spec: str | Path, stage: str, *, model: str | None = None, target: str = "cpu", settings: Settings = ()) -> str:
+    """A spec or one of its models as text, as it is after a stage of the compiler."""
+    from dlc.compiler.codegen.target import Target
+
+    if stage == "parse":
+        return frontend.dump(frontend.parse(frontend.read_source(Path(spec))))
+    if stage == "check":
+        return "\n\n".join(frontend.describe(n) for n in networks(spec, model=model, settings=settings))
+    from dlc.compiler.pipeline import stages
+
+    found = {s.name: s for s in stages()}
+    if stage not in found:
+        names = ["parse", "check", *found]
+        raise DlcError.of("E0614", f"there is no stage {stage!r}", help=f"{suggest(stage, names)}")
+    network = one_network(spec, model=model, settings=settings)
+    return found[stage].text(network, Target.parse(target), fresh_weights(network))
+
+
+def train(spec: str | Path, **options: Any) -> TrainingReport:
+    """Trains by a recipe of a spec file and compiles the best weights; see `dlc.training.train`."""
+    from dlc.training import train as run
+
+    return run(spec, **options)
+
+
+def evaluate(artifact: str | Path, **options: Any) -> Any:
+    """Measures a compiled model on the test part of a data set; see `dlc.measuring.evaluate`."""
+    from dlc.measuring import evaluate as run
+
+    return run(artifact, **options)

@@ -1,0 +1,198 @@
+"""Using and measuring compiled models: classify files, error on a data set, latency and throughput, targets."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlc.api import compile_network, one_network, vocabulary
+from dlc.runtime.atomic import read_fault
+from dlc.runtime.data.resize import resize
+from dlc.runtime.data.sources.base import Source, Split
+from dlc.runtime.device import cuda_device, machine
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.names import suggest
+from dlc.runtime.plan import BATCH, TensorSpec
+from dlc.runtime.session import Results, Session, load
+from dlc.runtime.training.evaluate import evaluate as measure
+from dlc.runtime.training.metrics.error import Error
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`test_error` (0 to 1) of a model on `images` test samples of a source."""
+
+    test_error: float
+    images: int
+    source: str
+    seconds: float
+
+
+def evaluate(
+    artifact: str | Path, *, data: Path | None = None, source: str | None = None, batch: int = 256, threads: int | None = None
+) -> Evaluation:
+    """The error of a compiled model on the test part of a data set, by default the one it was trained on.
+
+    Raises RuntimeFault where the artifact names no source, or the samples do not fit the model.
+    """
+    net = load(artifact, threads)
+    chosen = _source(net, source)
+    rule = net.manifest.preprocessing
+    if rule is None:
+        raise RuntimeFault("R0210", f"{artifact} says nothing about preprocessing", help="only models trained by `dlc train` do")
+    dataset = chosen.load(data)
+    images = dataset.test.images
+    if images.shape[1] != rule.channels:
+        raise RuntimeFault("R0302", f"the model takes images of {rule.channels} channels, the source {chosen.keyword} has {images.shape[1]}")
+    split = Split(resize(images, rule.height, rule.width), dataset.test.labels)
+    started = time.perf_counter()
+    found = measure(lambda x: _scores(net(x)), split, rule, (Error(),), batch=batch)
+    return Evaluation(found["error"], len(split.labels), chosen.keyword, time.perf_counter() - started)
+
+
+def _source(net: Session, keyword: str | None) -> Source:
+    sources = vocabulary().sources
+    facts = dict(net.manifest.source)
+    if keyword is not None:
+        facts = {"keyword": keyword}
+    if not facts:
+        raise RuntimeFault("R0212", "the artifact does not say what data it was trained on", help="name it: --source mnist --data DIR")
+    name = str(facts.pop("keyword"))
+    if name not in sources:
+        raise RuntimeFault("R0213", f"there is no data source {name!r}", help=suggest(name, list(sources)))
+    made: Source = sources[name](**facts)
+    return made
+
+
+def _scores(result: np.ndarray | Results) -> np.ndarray:
+    return result if isinstance(result, np.ndarray) else next(iter(result.values()))
+
+
+def run(artifact: str | Path, file: Path, *, top: int = 5, threads: int | None = None) -> list[list[dict[str, Any]]]:
+    """The most probable classes of each sample in a file, best first: dictionaries of index, name, probability and score.
+
+    The file is an image, or an .npy or .npz file: float32 arrays of the input's shape go in as they are, uint8 images are
+    preprocessed as the training data was. Raises RuntimeFault for what cannot be read or does not fit.
+    """
+    net = load(artifact, threads)
+    inputs = _inputs(net, file)
+    scores = np.asarray(_scores(net(*inputs)), np.float64)
+    if scores.ndim != 2:
+        raise RuntimeFault("R0214", f"the model's output has shape {list(scores.shape)}: it does not classify", help="call it from Python")
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return [
+        [
+            {"index": int(c), "name": _class_name(net, int(c)), "probability": float(row[c]), "score": float(raw[c])}
+            for c in np.argsort(-row, kind="stable")[:top]
+        ]
+        for row, raw in zip(shares, scores, strict=True)
+    ]
+
+
+def _class_name(net: Session, index: int) -> str:
+    return net.classes[index] if index < len(net.classes) else str(index)
+
+
+def _inputs(net: Session, file: Path) -> list[np.ndarray]:
+    if file.suffix not in (".npy", ".npz"):
+        return [net.preprocess(file)]
+    try:
+        content = np.load(file, allow_pickle=False)
+        arrays = {"": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
+    except OSError as error:
+        raise read_fault(file, error) from error
+    except Exception as error:  # numpy raises many kinds for a damaged file: zlib's, zipfile's, ValueError, EOFError
+        raise RuntimeFault("R0215", f"{file} cannot be read as {file.suffix}: {error}", help="write it with numpy.save or numpy.savez") from error
+    if len(net.inputs) == 1 and len(arrays) == 1:
+        return [_fitted(net, net.inputs[0], next(iter(arrays.values())))]
+    missing = [spec.name for spec in net.inputs if spec.name not in arrays]
+    if missing:
+        raise RuntimeFault("R0216", f"{file} has no array {missing[0]!r}", help=f"it holds {', '.join(arrays) or 'nothing'}")
+    return [arrays[spec.name] for spec in net.inputs]
+
+
+def _fitted(net: Session, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8 and net.manifest.preprocessing is not None:
+        return net.preprocess(array)
+    if array.shape == spec.shape[1:]:
+        return array[None]
+    return array
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Latency and throughput: milliseconds per call, and per kernel where asked for."""
+
+    median_ms: float
+    best_ms: float
+    images_per_second: float
+    runs: int
+    layers: list[dict[str, Any]] = field(default_factory=list)
+
+
+def bench(
+    model_file: str | Path,
+    *,
+    model: str | None = None,
+    batch: int = 1,
+    seconds: float = 2.0,
+    layers: bool = False,
+    threads: int | None = None,
+) -> Bench:
+    """Calls a model on random numbers for a while. A spec is compiled first, with fresh weights."""
+    path = Path(model_file)
+    if path.suffix == ".dlspec":
+        net = compile_network(one_network(path, model=model), threads=threads)
+    else:
+        net = load(path, threads)
+    generator = np.random.default_rng(0)
+    arrays = [_random(spec, batch, generator) for spec in net.inputs]
+    net(*arrays)
+    times: list[float] = []
+    stop = time.perf_counter() + seconds
+    while not times or time.perf_counter() < stop:
+        started = time.perf_counter()
+        net(*arrays)
+        times.append(time.perf_counter() - started)
+    median = statistics.median(times)
+    rows = [
+        {"layer": s.layer, "what": s.what, "ms": s.seconds * 1e3, "gflops": s.flops / s.seconds / 1e9 if s.seconds else 0.0}
+        for s in (net.profile(*arrays, repeats=max(10, min(len(times), 200))) if layers else ())
+    ]
+    return Bench(median * 1e3, min(times) * 1e3, batch / median, len(times), rows)
+
+
+def _random(spec: TensorSpec, batch: int, generator: np.random.Generator) -> np.ndarray:
+    shape = tuple(batch if extent == BATCH else extent for extent in spec.shape)
+    return generator.standard_normal(shape).astype(spec.dtype)
+
+
+def targets() -> list[dict[str, Any]]:
+    """What this machine can compile for and run: name, compiles, runs, reason."""
+    from dlc.compiler.codegen.target import TARGETS, can_compile
+
+    cuda = cuda_device()
+    found = []
+    for name, meaning in TARGETS.items():
+        compiles, reason = can_compile(name)
+        runs = cuda.available if name.startswith("cuda") else _runs(name)
+        if name.startswith("cuda") and not cuda.available:
+            reason = "; ".join(filter(None, [reason, cuda.detail]))
+        found.append({"name": name, "meaning": meaning, "compiles": compiles, "runs": runs, "reason": reason})
+    return found
+
+
+def _runs(name: str) -> bool:
+    from dlc.runtime.device import cpu_features
+
+    have = cpu_features() or frozenset()
+    needed = {"x86-64-v3": ("avx2", "fma"), "x86-64-v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")}
+    if name == "aarch64":
+        return machine() == "aarch64"
+    return name in ("cpu", "cpu:NAME") or (machine() == "x86_64" and have.issuperset(needed.get(name, ())))

@@ -1,0 +1,202 @@
+"""Training by a recipe: compiles the step and the evaluation, runs the loop, compiles the best weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlc.api import Settings, recipe_of
+from dlc.compiler.errors import DlcError
+from dlc.compiler.initial import initial_state, initial_weights
+from dlc.compiler.recipe import Recipe
+from dlc.runtime.arrays import aligned_copy
+from dlc.runtime.artifact import save_artifact
+from dlc.runtime.data.prepare import Prepared, prepare
+from dlc.runtime.data.sources.base import Source
+from dlc.runtime.executor import Executor
+from dlc.runtime.training.checkpoint import BEST
+from dlc.runtime.training.loop import Trainer
+from dlc.runtime.training.options import TrainingOptions
+from dlc.runtime.training.progress import Silent, progress_on
+from dlc.runtime.weights import load_weights
+
+if TYPE_CHECKING:
+    from dlc.compiler.codegen import Compiled
+
+ARTIFACT = "model.dlc"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a training run ended. `test_error` is that of the best weights, 0 to 1; `history` has one record per epoch."""
+
+    test_error: float
+    epochs: int
+    seconds: float
+    artifact: Path
+    out: Path
+    history: tuple[Mapping[str, float], ...]
+
+
+def train(
+    spec: str | Path,
+    *,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    settings: Settings = (),
+    resume: bool = False,
+    threads: int | None = None,
+    progress: bool = False,
+) -> TrainingReport:
+    """Trains by the named recipe of a spec file, or its first, into the directory `out` (default: runs/RECIPE).
+
+    Leaves last.safetensors, best.safetensors, model.dlc (compiled from the best), recipe.json and metrics.jsonl there.
+    `data` is where the data source reads from. With `resume`, goes on from the last checkpoint; the weights end equal, bit
+    for bit, to those of a run that was never interrupted. Raises DlcError and RuntimeFault for the user's mistakes.
+    """
+    plan = recipe_of(spec, recipe, settings)
+    folder = Path(out) if out is not None else Path("runs", plan.name)
+    prepared = load_data(plan, Path(data) if data is not None else None)
+    session = TrainingSession(plan, threads=threads)
+    if plan.init_from is not None:
+        session.start_from(load_weights(plan.init_from))
+    trainer = Trainer(
+        session.step,
+        session.evaluation,
+        session.arrays,
+        prepared,
+        options_of(plan),
+        folder,
+        progress_on() if progress else Silent(),
+    )
+    result = trainer.run(resume=resume)
+    artifact = folder / ARTIFACT
+    _compile_best(plan, prepared, folder / BEST, artifact)
+    return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
+
+
+class TrainingSession:
+    """A recipe's compiled step and evaluation over one set of weights.
+
+    `arrays` holds every weight, running statistic and optimizer state in the form that kernels read; `step` updates them
+    in place, `evaluation` reads them.
+    """
+
+    def __init__(self, recipe: Recipe, *, threads: int | None = None) -> None:
+        """Compiles both programs for this machine and fills the arrays by the recipe's initializers."""
+        from dlc.compiler.codegen.target import Target
+        from dlc.compiler.pipeline import compile_evaluation, compile_training  # tvm: after all that may still be wrong
+
+        target = Target.parse("cpu")
+        step = compile_training(recipe, target, recipe.batch)
+        evaluation = compile_evaluation(recipe.network, target)
+        self.recipe = recipe
+        self.arrays: dict[str, np.ndarray] = {}
+        self._programs = (step.program, evaluation.program)
+        for compiled in (step, evaluation):
+            self.arrays |= {name: aligned_copy(array) for name, array in compiled.constants.items()}
+        self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
+        self.step = _executor(step, self.arrays, threads)
+        self.evaluation = _executor(evaluation, self.arrays, threads)
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Puts canonical arrays in the place of those of the same names; the others stay."""
+        for program in self._programs:
+            for spec in program.weights:
+                if spec.name not in weights:
+                    continue
+                array = np.asarray(weights[spec.name], np.float32)
+                packed = array if spec.layout is None else spec.layout.pack(array)
+                if spec.name in self.arrays:
+                    self.arrays[spec.name][...] = packed
+                else:
+                    self.arrays[spec.name] = aligned_copy(packed)
+
+    def start_from(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Takes those of the given weights whose name and shape fit. Raises DlcError where none does."""
+        specs = self.recipe.network.parameter_specs()
+        fitting = {n: a for n, a in weights.items() if n in specs and specs[n].shape == a.shape}
+        if not fitting:
+            raise DlcError.of(
+                "E0832", f"no weight of {self.recipe.init_from} has the name and shape of one of {self.recipe.network.name}",
+                span=self.recipe.span,
+            )
+        self.set_weights(fitting)
+
+
+def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None) -> Executor:
+    return Executor(compiled.program, compiled.function, {s.name: arrays[s.name] for s in compiled.program.weights}, threads)
+
+
+def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
+    """The recipe's samples, split and prepared. Raises DlcError where they do not fit the network."""
+    data = recipe.data
+    dataset = data.source.load(directory)
+    prepared = prepare(dataset, validate=data.validate, size=data.resize, normalize=data.normalize)
+    (image,) = recipe.network.inputs[:1]
+    shape = tuple(int(n) for n in prepared.train.images.shape[1:])
+    if shape != image.shape:
+        fits = shape[0] == image.shape[0]
+        raise DlcError.of(
+            "E0833",
+            f"the network takes images of {list(image.shape)}, the data set {data.name} has {list(shape)}",
+            span=data.span,
+            help=f"write `resize {image.shape[1]}` in the data section" if fits else "the number of channels differs",
+        )
+    for term in recipe.losses:
+        output = next(o for o in recipe.network.outputs if o.name == term.output)
+        classes = output.tensor.shape[0]
+        if classes < len(prepared.classes):
+            raise DlcError.of(
+                "E0834",
+                f"the output {term.output} has {classes} scores, the data set {data.name} has {len(prepared.classes)} classes",
+                span=term.span,
+                help=f"set the model's number of classes to {len(prepared.classes)}",
+            )
+    return prepared
+
+
+def options_of(recipe: Recipe) -> TrainingOptions:
+    """The recipe as far as the training loop needs it."""
+    return TrainingOptions(
+        batch=recipe.batch,
+        rates=tuple(group.optimizer.lr for group in recipe.optimizers),
+        epochs=recipe.epochs,
+        steps=recipe.steps,
+        schedules=recipe.schedules,
+        metrics=recipe.metrics,
+        stop=recipe.stop,
+        augment=recipe.data.augment,
+        seed=recipe.seed,
+        scores=recipe.losses[0].output,
+        recipe=dict(recipe.settings),
+    )
+
+
+def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path) -> None:
+    from dlc.compiler.codegen.target import Target
+    from dlc.compiler.pipeline import make_artifact
+
+    made = make_artifact(
+        recipe.network,
+        load_weights(weights),
+        Target.parse("cpu"),
+        classes=prepared.classes,
+        preprocessing=prepared.preprocessing,
+        source=source_facts(recipe.data.source),
+        origin=str(weights),
+    )
+    save_artifact(artifact, made)
+
+
+def source_facts(source: Source) -> dict[str, Any]:
+    """A data source as plain data: its keyword and its arguments."""
+    return {"keyword": source.keyword, **{f.name: getattr(source, f.name) for f in dataclasses.fields(source)}}
+
+
