@@ -18,6 +18,7 @@ class CrossEntropy(Metric):
 
     def total(self, scores: np.ndarray, labels: np.ndarray) -> float:
         """`Σ log Σ exp(s - max s) - (s[label] - max s)`, in float64."""
-        shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-        right = shifted[np.arange(len(labels)), labels]
-        return float((np.log(np.exp(shifted).sum(axis=1)) - right).sum())
+        with np.errstate(invalid="ignore", over="ignore"):  # An infinite score makes a NaN, which training stops at.
+            shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+            right = shifted[np.arange(len(labels)), labels]
+            return float((np.log(np.exp(shifted).sum(axis=1)) - right).sum())
