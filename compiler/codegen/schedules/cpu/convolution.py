@@ -145,9 +145,9 @@ def schedule_convolution(
     schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, o_lane)
     task = schedule.fuse(n, y_task, o_task)
     schedule.compute_at(main, x_outer)
-    loops = schedule.get_loops(main)
-    inner_spatial, reduced = loops[-6:-3], loops[-3:]
-    inner_spatial, reduced = _inner_loops(schedule, main, task_loops=4)
+    outside = len(schedule.get_loops(store)) - 3  # the loops around a tile
+    inner_spatial, reduced = spatial_and_reduced(schedule, main)
+    inner_spatial = inner_spatial[outside:]
     schedule.reorder(*reduced, *inner_spatial)
     if padding is not None:
         copy = schedule.get_sblock(padding.name)
@@ -163,18 +163,10 @@ def schedule_convolution(
     schedule.unroll(x_tile)
     schedule.unroll(y_tile)
     init = schedule.decompose_reduction(main, reduced[0])
-    first = _inner_loops(schedule, init, task_loops=4)[0]
+    first = schedule.get_loops(init)[outside:]
     schedule.vectorize(first[-1])
     for loop in first[:-1]:
         schedule.unroll(loop)
-
-
-def _inner_loops(schedule: Schedule, block: Any, task_loops: int) -> tuple[list[Any], list[Any]]:
-    """The tile's loops of a block that was moved below `task_loops` outer ones: those of its result, those reduced."""
-    spatial, reduced = spatial_and_reduced(schedule, block)
-    outer = set(map(str, ()))
-    del outer
-    return spatial[task_loops:], reduced
 
 
 def schedule_copy(schedule: Schedule, block: Any) -> None:
