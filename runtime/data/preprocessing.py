@@ -32,7 +32,12 @@ class Preprocessing(msgspec.Struct, frozen=True):
         Takes [n, c, h, w] and [c, h, w], the same with channels last, and [n, h, w] and [h, w] where `channels` is 1.
         Raises RuntimeFault where the array is none of these.
         """
-        images = resize(self._batch(np.asarray(images)), self.height, self.width)
+        images = self._batch(np.asarray(images))
+        if 0 in images.shape[2:]:
+            raise RuntimeFault(
+                "R0302", f"an image of height {images.shape[2]} and width {images.shape[3]} has no pixels"
+            )
+        images = resize(images, self.height, self.width)
         return self.normalize(images)
 
     def normalize(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

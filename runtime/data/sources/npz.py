@@ -93,10 +93,12 @@ class Npz(Source):
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an archive. Raises RuntimeFault where it is not one, is damaged, or holds pickled objects."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise RuntimeFault("R0307", f"{path} is a single array, not an .npz archive")
-            return {name: archive[name] for name in archive.files}
+            with archive:
+                return {name: archive[name] for name in archive.files}
     except zipfile.BadZipFile as error:
         raise RuntimeFault("R0306", f"{path} is cut off or not an .npz archive: {error}") from error
     except (ValueError, EOFError, zlib.error, KeyError, NotImplementedError) as error:
