@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from lark.lexer import PatternStr, TerminalDef
@@ -112,8 +112,9 @@ class Lexer:
                 scan.comments.append(token)
                 continue
             elif kind == "UNKNOWN":
-                scan.unknown(token)
-                continue
+                if not scan.unknown(token):
+                    continue
+                token = token.become("BAD")
             elif kind == "OPEN_STRING":
                 token = scan.open_string(token)
             elif kind == "STRING" and "\\" in text:
@@ -141,18 +142,18 @@ class _Scan:
     def _mistake(self, code: str, message: str, start: int, end: int, help: str = "") -> None:
         self.mistakes.append(Diagnostic(code, message, Span(self.source, start, end), help=help))
 
-    def unknown(self, token: Word) -> None:
-        start, end = token.start, token.end
+    def unknown(self, token: Word) -> bool:
+        """Note a character that no terminal starts with; False if it may be passed over."""
         last = self.mistakes[-1] if self.mistakes else None
-        if last and last.code == "E0101" and last.span and last.span.end == start and last.span.text[-1] == token:
-            self.mistakes[-1] = Diagnostic(
-                "E0101", last.message, Span(self.source, last.span.start, end), help=last.help
-            )
-            return
-        if start == 0 and token == "\ufeff":
-            return
+        if token.start == 0 and token == "\N{ZERO WIDTH NO-BREAK SPACE}":
+            return False
+        if last and last.code == "E0101" and last.span and last.span.end == token.start and last.span.text[-1] == token:
+            self.mistakes[-1] = replace(last, span=last.span.to(token.span))
+            return False
         shown = f"`{token}`" if token.isprintable() else f"character U+{ord(token):04X}"
-        self._mistake("E0101", f"{shown} is not part of the language", start, end, _LOOK_ALIKES.get(str(token), ""))
+        help = _LOOK_ALIKES.get(str(token), "")
+        self._mistake("E0101", f"{shown} is not part of the language", token.start, token.end, help)
+        return True
 
     def open_string(self, token: Word) -> Word:
         start, end = token.start, token.end
@@ -194,6 +195,10 @@ class _Scan:
             self._mistake(
                 "E0103", f"`{text}` is not a number", number.start, word.end, "an underscore stands between two digits"
             )
+            return
+        if re.fullmatch(r"x[0-9]+", word):
+            help = f"two numbers are written ({number}, {word[1:]})"
+            self._mistake("E0103", f"`{text}` is not a number", number.start, word.end, help)
             return
         units = ", ".join(UNITS)
         self._mistake(

@@ -119,15 +119,27 @@ class Place:
         return self.braces > 0 and self.tokens[self.item] in ("data", "train")
 
     @property
+    def line_ended(self) -> bool:
+        """Whether the statement stopped with its line."""
+        if self.found.type in ("NEWLINE", "$END"):
+            return True
+        text = self.found.file.text
+        return (
+            self.found.type == "RBRACE"
+            and self.index > 0
+            and "\n" in text[self.tokens[self.index - 1].end : self.found.start]
+        )
+
+    @property
     def shown(self) -> str:
         """The token found, for a message."""
-        return f"`{self.found}`" if self.found.type not in ("NEWLINE", "$END") else _KINDS[self.found.type]
+        return _KINDS["NEWLINE"] if self.line_ended else f"`{self.found}`"
 
     def mistake(self, code: str, message: str, help: str = "", at: Word | None = None) -> Diagnostic:
         """A diagnostic at a token, or else at the one found; at a line's end, right behind the last token."""
         word = at or self.found
         span = word.span
-        if word.type in ("NEWLINE", "$END") and self.index:
+        if word is self.found and self.line_ended and self.index:
             end = self.tokens[self.index - 1].end
             span = Span(word.file, end, end)
         return Diagnostic(code, message, span, help=help)
@@ -220,6 +232,8 @@ def _arrows(place: Place) -> Diagnostic | None:
     found, before = place.found, place.before
     if before is not None and before.type in ("MINUS", "EQUAL") and found.type == "GREATER":
         return place.mistake("E0108", f"an arrow is written `{before}>`, without a space")
+    if found.type == "GIVES" and place.bracket is not None and before is not None and before.type != "NAME":
+        return place.mistake("E0108", "a lambda's parameters are names", "write `i => …` or `(a, b) => …`", before)
     if found.type == "GIVES" and place.ends_value:
         return place.mistake("E0108", "`=>` belongs to lambdas", "stages are joined by `->`")
     if found.type != "ARROW":
@@ -244,6 +258,9 @@ def _output(place: Place) -> Diagnostic | None:
     if before == "output" and place.accepts == {"NAME"}:
         return place.mistake("E0106", "an output needs a name", "write `-> output logits`")
     if before == "output" and place.found.type == "NAME" and (place.bracket is not None or "ARROW" in place.accepts):
+        arrow = next((t for t in place.tokens[place.start : place.index] if t.type == "GIVES"), None)
+        if arrow is not None and place.bracket is None:
+            return place.mistake("E0108", "`=>` belongs to lambdas", "stages are joined by `->`", arrow)
         where = "inside brackets" if place.bracket is not None else "here"
         return place.mistake(
             "E0108", f"an output cannot stand {where}", "an output ends a statement: `… -> output name`", before
@@ -258,7 +275,9 @@ def _statement(place: Place) -> Diagnostic | None:
     first, found = place.first, place.found
     if place.in_section and place.index == place.start + 1 and "FROM" in place.accepts:
         if found.type in ("EQUAL", "COLON"):
-            return place.mistake("E0108", f"a setting is written without `{found}`", f"write `{first} value`")
+            following = place.tokens[place.index + 1]
+            value = following if following.type in ("NAME", "NUMBER", "STRING", "TRUE", "FALSE") else "value"
+            return place.mistake("E0108", f"a setting is written without `{found}`", f"write `{first} {value}`")
         if found.type in _ENDS:
             return place.mistake("E0106", f"the setting `{first}` has no value", f"write `{first} value`", first)
     if place.in_section or place.wants_value or not ("COLON" in place.accepts or place.accepts == {"NAME"}):
@@ -280,6 +299,8 @@ def _equals(place: Place) -> Diagnostic | None:
     earlier = place.tokens[place.start : place.index]
     if any(t.type == "IF" for t in earlier):
         return place.mistake("E0108", "`=` does not compare", "write `==`")
+    if earlier[-1:] and earlier[-1].type == "EQUAL":
+        return None
     if place.bracket is not None:
         return place.mistake("E0108", "the name of an argument is a single word", "to compare, write `==`")
     if any(t.type == "EQUAL" for t in earlier):
@@ -312,7 +333,12 @@ def _conditional(place: Place) -> Diagnostic | None:
 def _comprehension(place: Place) -> Diagnostic | None:
     if place.accepts <= {"IN", "COMMA"} and "IN" in place.accepts:
         return place.mistake("E0106", f"expected `in` before {place.shown}", "write `[f(i) for i in 0..n]`")
-    if place.found.type == "FOR" and place.bracket is not None and place.bracket.type == "LPAR" and place.ends_value:
+    if (
+        place.found.type == "FOR"
+        and place.bracket is not None
+        and place.bracket.type == "LPAR"
+        and not place.wants_value
+    ):
         return place.mistake(
             "E0108", "a comprehension stands in square brackets", "write `chain([f(i) for i in 0..n])`"
         )
@@ -369,6 +395,10 @@ def _closes_nothing(place: Place) -> Diagnostic | None:
 def _label(place: Place) -> Diagnostic | None:
     if place.found.type != "COLON":
         return None
+    if place.before is not None and place.before.type in _RESERVED:
+        return place.mistake(
+            "E0112", f"`{place.before}` is a word of the language and cannot be a name", at=place.before
+        )
     if any(t.type == "COLON" for t in place.tokens[max(place.start, place.index - 2) : place.index]):
         return place.mistake("E0108", "a stage has one label")
     if place.ends_value:
@@ -431,7 +461,8 @@ def _unfinished(place: Place) -> Diagnostic | None:
 
 
 def _anything(place: Place) -> Diagnostic:
-    kinds = sorted(_KINDS.get(kind, f"`{kind.lower()}`") for kind in place.accepts if kind != "BAD")
+    accepts = place.accepts - {"BAD"} - ({"RBRACE", "$END"} if "NEWLINE" in place.accepts else set())
+    kinds = sorted(_KINDS.get(kind, f"`{kind.lower()}`") for kind in accepts)
     if place.wants_value:
         kinds = ["a value"]
     elif place.ends_value:
