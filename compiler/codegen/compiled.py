@@ -115,7 +115,7 @@ class _Functions:
         return f"{short}_k{number}"
 
     def _schedule(self, call: Call, name: str, batch: int | None) -> ScheduleRule | None:
-        function = lower(call.kernel, batch)
+        function = lower(call.kernel, batch, self.target)
         if isinstance(self.target, CudaTarget):
             from dlc.compiler.codegen.schedules.cuda import schedule_function
 

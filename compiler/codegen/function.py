@@ -13,6 +13,7 @@ from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.lower import Lowering
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
+from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
 from dlc.compiler.ir import Constant, Shape, TensorType, Value
 from dlc.compiler.passes.fuse import Kernel, is_immediate
@@ -45,9 +46,9 @@ def identity(kernel: Kernel, in_place: Mapping[int, int]) -> Hashable:
     return inputs, body, tuple(number[r] for r in kernel.results), tuple(sorted(in_place.items()))
 
 
-def lower(kernel: Kernel, batch: int | None) -> Any:
+def lower(kernel: Kernel, batch: int | None, target: Target | None = None) -> Any:
     """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results."""
-    t = Lowering(batch)
+    t = Lowering(batch, target)
     tensors: dict[Value, Any] = {}
     for i, value in enumerate(kernel.inputs):
         tensors[value] = t.placeholder(value.type, f"input{i}")
