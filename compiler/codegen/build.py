@@ -60,7 +60,7 @@ def link(folder: str, objects: list[str], target: CpuTarget) -> bytes:
     process = subprocess.run([*command, *options, "-o", result.name, *objects], cwd=folder, capture_output=True, text=True)
     if process.returncode:
         raise DlcError.of(
-            "E0804",
+            "E0852",
             f"the linker failed: {process.stderr.strip().splitlines()[-1] if process.stderr.strip() else command[0]}",
             help="pip install ziglang",
         )
@@ -84,7 +84,7 @@ def linker(target: CpuTarget) -> list[str]:
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu"]
     raise DlcError.of(
-        "E0804",
+        "E0852",
         f"no linker for {machine} was found (gcc, cc, clang, ld or the Python package ziglang)",
         help="pip install ziglang",
     )

@@ -17,6 +17,7 @@ from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.ir import Graph
+from dlc.compiler.passes import Simplify
 from dlc.runtime.plan import Program
 
 
@@ -53,8 +54,7 @@ class Compiled:
         """A shared object with all kernels of the program. Raises DlcError where no linker is found."""
         return self.code.library()
 
-    @property
-    def text(self) -> str:
+    def script(self) -> str:
         """The scheduled functions, in TVM's script."""
         return "\n\n".join(f.with_attr("global_symbol", name).script() for name, f in self.functions.items())
 
@@ -65,7 +65,7 @@ def compile_graph(graph: Graph, target: CpuTarget | CudaTarget, *, batch: int | 
     `batch` fixes the number of samples; without it the program serves any, with kernels of their own for a batch of one
     where that pays.
     """
-    schedule = emit.order(graph)
+    schedule = emit.order(Simplify(expand_norms=True)(graph))
     functions = _Functions(target, batch)
     names = [functions.of(call) for call in schedule.calls]
     device = "cuda" if isinstance(target, CudaTarget) else "cpu"

@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from dlc.compiler.codegen.lower import Lowering
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
+from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
 from dlc.compiler.ir import Constant, Shape, TensorType, Value
 from dlc.compiler.passes.fuse import Kernel, is_immediate

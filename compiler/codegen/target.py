@@ -7,6 +7,7 @@ import difflib
 import os
 import platform
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,7 @@ class Target:
 def _unknown(text: str, candidates: list[str]) -> DlcError:
     close = difflib.get_close_matches(text, candidates, n=1, cutoff=0.5)
     advice = f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(TARGETS)
-    return DlcError.of("E0801", f"unknown target {text!r}", help=advice)
+    return DlcError.of("E0850", f"unknown target {text!r}", help=advice)
 
 
 def _named_cpu(text: str, cpu: str) -> CpuTarget:
@@ -118,10 +119,13 @@ class CpuTarget(Target):
     @cached_property
     def features(self) -> frozenset[str]:
         """Those of the instruction set features that schedules ask for which the processor has."""
+        return frozenset(self.supported(("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "neon", "sve")))
+
+    def supported(self, features: Iterable[str]) -> tuple[str, ...]:
+        """Those of some features, by LLVM's names, that the processor has; code for it may use them."""
         from tvm.target import codegen
 
-        asked = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "neon", "sve")
-        return frozenset(f for f in asked if codegen.target_has_features(f, self.tvm))
+        return tuple(f for f in features if codegen.target_has_features(f, self.tvm))
 
     @cached_property
     def lanes(self) -> int:
@@ -187,7 +191,7 @@ class CudaTarget(Target):
         found = self.architecture or _local_gpu()
         if not found:
             raise DlcError.of(
-                "E0802",
+                "E0851",
                 "target 'cuda' means this machine's GPU, and no NVIDIA GPU was found",
                 help="name the architecture, for example cuda:sm_90",
             )
