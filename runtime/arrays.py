@@ -45,7 +45,7 @@ def aligned_copy(array: np.ndarray) -> np.ndarray:
 
 def is_aligned(array: np.ndarray) -> bool:
     """Contiguous, and at a multiple of 64 bytes: kernels can use it as it is."""
-    return array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+    return array.flags.c_contiguous and (array.ctypes.data % ALIGNMENT == 0 or array.nbytes == 0)
 
 
 def writable_alias(array: np.ndarray) -> np.ndarray:
