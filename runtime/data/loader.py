@@ -51,14 +51,9 @@ class Loader:
                 f"a batch takes {batch} samples, but the training part has {len(split.labels)}",
                 help="make `batch` smaller",
             )
-        self.split, self.preprocessing, self.batch, self.augment, self.seed = (
-            split,
-            preprocessing,
-            batch,
-            tuple(augment),
-            seed,
-        )
+        self.split, self.batch, self.augment, self.seed = split, batch, tuple(augment), seed
         self.steps_per_epoch = len(split.labels) // batch
+        self._normalize = preprocessing.normalizer(255.0 if split.images.dtype == np.uint8 else 1.0)
         self._order = (-1, np.empty(0, np.int64))
 
     def at(self, step: int) -> Batch:
@@ -70,13 +65,11 @@ class Loader:
             self._order = (epoch, order)
         chosen = order[index * self.batch : (index + 1) * self.batch]
         images = self.split.images[chosen]
-        step_size = 255.0 if images.dtype == np.uint8 else 1.0
         if self.augment:
             images = images.astype(np.float32)
             for stream, transform in enumerate(self.augment, AUGMENT):
                 images = transform.apply(images, generator(stream, self.seed, epoch, index))
-        out = self.preprocessing.scale_shift(step_size, images, aligned_empty(images.shape, "float32"))
-        return Batch(out, self.split.labels[chosen])
+        return Batch(self._normalize(images, aligned_empty(images.shape, "float32")), self.split.labels[chosen])
 
     def batches(self, start: int, stop: int) -> Generator[Batch]:
         """The batches of the steps from `start` to before `stop`, in order, made ahead by a thread.

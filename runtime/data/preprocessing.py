@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from dlc.runtime.data.resize import resize
 from dlc.runtime.errors import RuntimeFault
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """One multiplication and one addition, float32; both factors have a shape that images [n, c, h, w] broadcast with."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+    def __call__(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """`images * scale + offset`, in `out` where given."""
+        scaled: np.ndarray = np.multiply(images, self.scale, out=out, dtype=np.float32)
+        scaled += self.offset
+        return scaled
 
 
 class Preprocessing(msgspec.Struct, frozen=True):
@@ -42,22 +57,15 @@ class Preprocessing(msgspec.Struct, frozen=True):
 
     def normalize(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Images [n, channels, height, width] -> float32, `(x - mean) / std`; uint8 counts 0..255."""
-        step = 255.0 if images.dtype == np.uint8 else 1.0
-        return self.scale_shift(step, images, out)
+        return self.normalizer(255.0 if images.dtype == np.uint8 else 1.0)(images, out)
 
-    def scale_shift(self, step: float, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """`(x / step - mean) / std` in one multiplication and one addition, float32, into `out` where given."""
-        scale, offset = self._factors(step)
-        scaled: np.ndarray = np.multiply(images, scale, out=out, dtype=np.float32)
-        scaled += offset
-        return scaled
-
-    def _factors(self, step: float) -> tuple[np.ndarray, np.ndarray]:
+    def normalizer(self, unit: float) -> Normalizer:
+        """`(x / unit - mean) / std`, ready to be used on many batches; `unit` is what counts as 1."""
         per_channel = len(self.mean) == self.channels
         shape = (self.channels, 1, 1) if per_channel else (self.channels, self.height, self.width)
         mean = np.asarray(self.mean, np.float64).reshape(shape)
         std = np.asarray(self.std, np.float64).reshape(shape)
-        return (1.0 / (step * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        return Normalizer((1.0 / (unit * std)).astype(np.float32), (-mean / std).astype(np.float32))
 
     def _batch(self, images: np.ndarray) -> np.ndarray:
         if images.dtype != np.uint8:

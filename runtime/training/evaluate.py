@@ -31,9 +31,10 @@ def evaluate(
         measures = {"loss": loss, **measures}
     totals = dict.fromkeys(measures, 0.0)
     count = len(split.labels)
+    normalize = preprocessing.normalizer(255.0 if split.images.dtype == np.uint8 else 1.0)
     for start in range(0, count, batch):
         images, labels = split.images[start : start + batch], split.labels[start : start + batch]
-        found = scores(preprocessing.normalize(images, aligned_empty(images.shape, "float32")))
+        found = scores(normalize(images, aligned_empty(images.shape, "float32")))
         for name, measure in measures.items():
             totals[name] += measure.total(found, labels)
     return {name: total / count for name, total in totals.items()}

@@ -11,6 +11,7 @@ from dlc.compiler.catalog import catalog
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset
 from dlc.runtime.data.sources.base import Dataset, Source, Split
+from dlc.runtime.data.sources.cifar import Cifar10, Cifar100
 from dlc.runtime.data.sources.folder import Folder
 from dlc.runtime.data.sources.idx import Idx
 from dlc.runtime.data.sources.mnist import FashionMnist, Mnist
@@ -323,6 +324,8 @@ def test_a_class_without_test_samples_is_fine_but_not_without_training_samples()
 
 def test_every_source_is_in_the_catalog():
     assert set(catalog("dlc.runtime.data.sources", Source)) == {
+        "cifar10",
+        "cifar100",
         "fashion-mnist",
         "folder",
         "idx",
@@ -330,3 +333,27 @@ def test_every_source_is_in_the_catalog():
         "mnist-mini",
         "npz",
     }
+
+
+def test_cifar_is_read_from_its_binary_files(tmp_path):
+    pixels = R.integers(0, 256, (20, 3072), np.uint8)
+    labels = (np.arange(20) % 10).astype(np.uint8)[:, None]
+    ten = tmp_path / "cifar-10-batches-bin"
+    ten.mkdir()
+    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+        (ten / f"{name}.bin").write_bytes(np.hstack([labels, pixels]).tobytes())
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.bin").write_bytes(np.hstack([labels * 0, labels, pixels]).tobytes())
+    (tmp_path / "fine_label_names.txt").write_text("\n".join("abcdefghij"))
+
+    data = Cifar10().load(tmp_path)
+    assert data.train.images.shape == (100, 3, 32, 32) and data.classes[9] == "truck"
+    assert np.array_equal(data.test.images.reshape(20, -1), pixels)
+    assert data.test.labels.tolist() == labels[:, 0].tolist()
+    hundred = Cifar100().load(tmp_path)
+    assert np.array_equal(hundred.test.images.reshape(20, -1), pixels)
+    assert hundred.classes == tuple("abcdefghij")
+    (ten / "data_batch_3.bin").write_bytes(b"x" * 3000)
+    fault(lambda: Cifar10().load(tmp_path), "data_batch_3.bin holds 3,000 bytes", "records of 3,073")
+    (ten / "data_batch_3.bin").unlink()
+    fault(lambda: Cifar10().load(tmp_path), "has no data_batch_3.bin", "the binary version")

@@ -9,7 +9,7 @@ import pytest
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.training.metrics.error import Accuracy, TopKError
 from dlc.runtime.training.options import Interrupted
-from dlc.runtime.training.progress import Lines, Silent
+from dlc.runtime.training.progress import Lines, Silent, duration, progress_on
 from dlc.runtime.training.stopping.early import Early
 from dlc.runtime.weights import load_weights
 
@@ -287,3 +287,25 @@ def test_away_from_a_terminal_each_epoch_is_one_line(linear, tmp_path):
     assert len(shown) == 6
     assert shown[0].startswith("epoch 1/6  train.loss ")
     assert "val.error" in shown[0] and "images/s" in shown[0]
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_epochs_above_it(linear, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("dlc.runtime.training.progress.REFRESH", 0.0)
+    stream = Terminal()
+    linear.trainer(tmp_path, progress=progress_on(stream)).run()
+
+    shown = stream.getvalue()
+    assert "epoch 6/6" in shown
+    assert " left" in shown
+    assert sum("images/s" in line and "val.error" in line for line in shown.splitlines()) >= 6
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.23, "4.2 s"), (187, "3:07 min"), (8100, "2:15 h"), (59.99, "60.0 s")])
+def test_times_are_shown_as_people_read_them(seconds, text):
+    assert duration(seconds) == text
