@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec
 from dlc.runtime.data.preprocessing import Preprocessing
@@ -31,8 +32,9 @@ FLAT = (BATCH, 384)
 def code(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The shared object with all kernels."""
     import tvm
-    from dlc.compiler.codegen.driver import DRIVER, driver
     from tvm import s_tir, te, tirx
+
+    from dlc.compiler.codegen.driver import DRIVER, driver
 
     n = te.var("n", "int64")
     image, flat, zero = (n, *IMAGE[1:]), (n, *FLAT[1:]), tirx.const(0, "float32")

@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import load as load_safetensors
+
 from dlc.runtime import artifact as module
 from dlc.runtime.artifact import Artifact, TargetSpec, digest, load_artifact, read_manifest, save_artifact
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.session import Session, load
-from safetensors.numpy import load as load_safetensors
-
 from tests.runtime.conftest import samples
 
 

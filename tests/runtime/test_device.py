@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import pytest
+
 from dlc.runtime import device
 from dlc.runtime.errors import RuntimeFault
 

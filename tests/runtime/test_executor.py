@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+
 from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import PLANS, Executor
 from dlc.runtime.library import load_code
 from dlc.runtime.plan import BATCH, Slot
-
 from tests.runtime.conftest import expected, pair_program, samples, train_program
 
 

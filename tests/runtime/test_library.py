@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from dlc.runtime.artifact import Artifact, save_artifact
 
 LOAD = """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dlc.runtime.memory import ALIGNMENT, lifetimes, plan_memory
-from dlc.runtime.plan import BATCH, Program, Slot, Step, TensorSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dlc.runtime.memory import ALIGNMENT, lifetimes, plan_memory
+from dlc.runtime.plan import BATCH, Program, Slot, Step, TensorSpec
 
 BIG = 2**10
 

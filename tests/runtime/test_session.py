@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.session import Session
-from PIL import Image
-
 from tests.runtime.conftest import expected, samples
 
 

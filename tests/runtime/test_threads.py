@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from dlc.runtime import threads
 from dlc.runtime.artifact import Artifact, save_artifact
 from dlc.runtime.errors import RuntimeFault

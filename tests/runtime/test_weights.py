@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from dlc.runtime.arrays import is_aligned
-from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.weights import lay_out, load_notes, load_weights, match, parse, save_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from dlc.runtime.arrays import is_aligned
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.weights import lay_out, load_notes, load_weights, match, parse, save_weights
 
 ARRAYS = {
     "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
