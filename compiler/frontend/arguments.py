@@ -134,12 +134,16 @@ def construct(
     """The dataclass with these values (by field), None where it refuses them, which is reported at the argument."""
     try:
         return item(**values)
-    except ArgumentError as error:
-        owner = f"`{error.field}` of `{signature.name}`"
-        joint = " " if error.sentence.split(" ", 1)[0] in PREDICATES else ": "
-        report.error("E0506", owner + joint + error.sentence, spans.get(error.field, place), notes=notes)
-    except (ValueError, ShapeError) as error:
-        report.error("E0506", f"`{signature.name}`: {error}", place, notes=notes)
+    except (ArgumentError, ValueError, ShapeError) as error:
+        sentence = getattr(error, "sentence", None)  # the runtime has an ArgumentError of its own, with the same fields
+        if sentence is None:
+            report.error("E0506", f"`{signature.name}`: {error}", place, notes=notes)
+        else:
+            name = str(getattr(error, "field", ""))
+            owner = f"`{name}` of `{signature.name}`"
+            joint = " " if sentence.split(" ", 1)[0] in PREDICATES else ": "
+            message, _, help = (owner + joint + sentence).partition("; ")
+            report.error("E0506", message, spans.get(name, spans.get(name + "_", place)), notes=notes, help=help)
     except DlcError as error:
         report.add(error.diagnostics)
     return None

@@ -156,11 +156,21 @@ def argument_value(
         value = env.get(node.name)
         if value is NOT_FOUND or not _fits(value, parameter.annotation):
             value = Word(node.name)
-    elif (member := _member(evaluator, node, parameter.annotation, env)) is not None:
-        return member
+    elif parameter.annotation is str and (text := _dotted(node, env)) is not None:
+        value = text
+    elif (chosen := _member(evaluator, node, parameter.annotation, env)) is not None:
+        return chosen
     else:
         value = evaluator.evaluate(node, env)
     return typed(evaluator.report, value, parameter, owner, node.span, chain_note(evaluator.calls, node.span))
+
+
+def _dotted(node: ast.Expression, env: Environment) -> str | None:
+    """The text of a name that nothing defines (`monitor=val.error`): what a parameter that takes texts makes of it."""
+    if isinstance(node, ast.Attribute):
+        left = _dotted(node.value, env)
+        return f"{left}.{node.name.name}" if left is not None else None
+    return node.name if isinstance(node, ast.Name) and env.get(node.name) is NOT_FOUND else None
 
 
 def _member(

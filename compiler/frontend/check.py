@@ -5,17 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import ast
-from dlc.compiler.frontend.definitions import Definitions, define
+from dlc.compiler.frontend.data import SETTINGS as DATA_SETTINGS
+from dlc.compiler.frontend.definitions import Definitions, define_all
 from dlc.compiler.frontend.evaluator import Evaluator
+from dlc.compiler.frontend.imports import SpecFile, load
 from dlc.compiler.frontend.limits import DEFAULT, Limits
 from dlc.compiler.frontend.models import ModelDefinition, elaborate, probe
 from dlc.compiler.frontend.names import NameChecker
+from dlc.compiler.frontend.overrides import override
 from dlc.compiler.frontend.parser import parse
 from dlc.compiler.frontend.report import Report
+from dlc.compiler.frontend.train import SETTINGS as TRAIN_SETTINGS
+from dlc.compiler.frontend.train import Recipes
 from dlc.compiler.frontend.values import BlockFunction, ModelFunction
 from dlc.compiler.frontend.vocabulary import Vocabulary
 from dlc.compiler.recipe import Recipe
@@ -36,23 +42,56 @@ class Checked:
 def check(
     spec: Path | str | SourceFile, vocabulary: Vocabulary, settings: Sequence[str] = (), limits: Limits = DEFAULT
 ) -> Checked:
-    """Checks a spec, given as a file or as its text. `settings` are overrides, "train.batch=64".
+    """Checks a spec, a file or a text that imports nothing. `settings` are overrides, "train.batch=64".
 
-    Raises DlcError with every mistake of the file.
+    Raises DlcError with every mistake of the file and of those it imports.
     """
-    source = spec if isinstance(spec, SourceFile) else SourceFile(str(spec), Path(spec).read_text(encoding="utf-8"))
-    file = parse(source)
-    report = Report(limits, origin=(source.name,))
+    files = (_alone(spec),) if isinstance(spec, SourceFile) else load(spec).files
+    main = files[-1]
+    report = Report(limits, origin=(main.source.name, *(f.source.name for f in files[:-1])))
     with deep_stack():
-        definitions = Definitions(file)
-        define(report, vocabulary, file, definitions)
-        NameChecker(report, vocabulary, definitions.names).check(file)
+        defined_in = define_all(report, vocabulary, files)
+        definitions = defined_in[main]
+        for file, defined in defined_in.items():
+            NameChecker(report, vocabulary, defined.names).check(file.tree)
         evaluator = Evaluator(report, vocabulary, limits)
-        models = _models(evaluator, file, definitions)
-        recipes: dict[str, Recipe] = {}
-        _probe_rest(evaluator, file, definitions)
+        models = _models(evaluator, main.tree, definitions)
+        recipes = _recipes(evaluator, main.tree, definitions, models, settings)
+        _probe_rest(evaluator, main.tree, definitions)
     report.raise_errors()
-    return Checked(source, models, recipes)
+    return Checked(main.source, models, recipes)
+
+
+def _alone(source: SourceFile) -> SpecFile:
+    """A text as a file that imports nothing. Raises DlcError where it does."""
+    tree = parse(source)
+    for item in tree.items:
+        if isinstance(item, ast.Import):
+            raise DlcError.of("E0208", "a text that is not a file cannot import", span=item.span)
+    return SpecFile(Path(source.name), source, tree)
+
+
+def _recipes(
+    evaluator: Evaluator,
+    file: ast.File,
+    definitions: Definitions,
+    models: Mapping[str, ModelDefinition],
+    settings: Sequence[str],
+) -> dict[str, Recipe]:
+    known = {"train": TRAIN_SETTINGS, "data": DATA_SETTINGS}
+    sections = [*definitions.data.values(), *definitions.train.values()]
+    changed = override(evaluator.report, sections, settings, known)
+    data = {name: s for name, s in zip(definitions.data, changed, strict=False)}
+    made = Recipes(evaluator, replace(definitions, data=data), {n: m.network for n, m in models.items()})
+    for item in file.items:
+        if isinstance(item, ast.Section) and item.kind == "data" and definitions.data.get(item.name.name) is item:
+            made.data_section(item.name.name)
+    recipes = {}
+    for section in changed[len(data) :]:
+        recipe = made.recipe(section)
+        if recipe is not None:
+            recipes[recipe.name] = recipe
+    return recipes
 
 
 def _models(evaluator: Evaluator, file: ast.File, definitions: Definitions) -> dict[str, ModelDefinition]:

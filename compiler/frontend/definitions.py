@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +10,10 @@ from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.convert import AnyBlock, AnyStage
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.functions import BUILTINS
+from dlc.compiler.frontend.imports import SpecFile
 from dlc.compiler.frontend.report import Report
 from dlc.compiler.frontend.suggestions import did_you_mean
-from dlc.compiler.frontend.values import BlockFunction, Measure, ModelFunction, Parameter
+from dlc.compiler.frontend.values import BlockFunction, Measure, ModelFunction, Module, Parameter
 from dlc.compiler.frontend.vocabulary import Vocabulary
 
 TYPES: dict[str, Any] = {
@@ -23,20 +25,55 @@ TYPES: dict[str, Any] = {
 
 @dataclass
 class Definitions:
-    """What one file defines, and what it can use: `names` holds blocks, models and imported files."""
+    """What one file can use: `names` holds blocks, models and imported files; `own` those that it defines itself."""
 
-    file: ast.File
     names: dict[str, Any] = field(default_factory=dict)
     data: dict[str, ast.Section] = field(default_factory=dict)
     train: dict[str, ast.Section] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
+    own_data: dict[str, ast.Section] = field(default_factory=dict)
 
     @property
     def environment(self) -> Environment:
         return Environment(None, self.names)
 
 
-def define(report: Report, vocabulary: Vocabulary, file: ast.File, definitions: Definitions) -> None:
-    """Adds the definitions of a file to those it imports. Reports clashes, and names that the language has already."""
+def define_all(report: Report, vocabulary: Vocabulary, files: Sequence[SpecFile]) -> dict[SpecFile, Definitions]:
+    """The definitions of every file, imported files first. Reports clashes, and names that the language has already.
+
+    `import "x"` brings what the file itself defines, not what it imports; `import "x" as r` brings it behind `r.`.
+    """
+    made: dict[SpecFile, Definitions] = {}
+    for file in files:
+        definitions = Definitions()
+        for statement, imported in file.imports:
+            _import(report, definitions, statement, made[imported])
+        _define(report, vocabulary, file.tree, definitions)
+        made[file] = definitions
+    return made
+
+
+def _import(report: Report, definitions: Definitions, statement: ast.Import, other: Definitions) -> None:
+    if statement.alias is not None:
+        alias = statement.alias.name
+        if alias in definitions.names:
+            report.error("E0403", f"two files are imported as `{alias}`", statement.alias.span)
+            return
+        definitions.names[alias] = Module(alias, other.own)
+        definitions.data.update({f"{alias}.{name}": section for name, section in other.own_data.items()})
+        return
+    for name, value in other.own.items():
+        if definitions.names.get(name, value) is not value:
+            help = 'import one of them under a name: `import "…" as r`, then `r.' + name + "`"
+            report.error("E0403", f"two imported files define `{name}`", statement.path.span, help=help)
+        definitions.names.setdefault(name, value)
+    for name, section in other.own_data.items():
+        if definitions.data.get(name, section) is not section:
+            report.error("E0403", f"two imported files define data `{name}`", statement.path.span)
+        definitions.data.setdefault(name, section)
+
+
+def _define(report: Report, vocabulary: Vocabulary, file: ast.File, definitions: Definitions) -> None:
     env = definitions.environment
     first: dict[tuple[str, str], ast.Name] = {}
     for item in file.items:
@@ -52,7 +89,12 @@ def define(report: Report, vocabulary: Vocabulary, file: ast.File, definitions: 
             )  # fmt: skip
             continue
         if isinstance(item, ast.Section):
-            (definitions.data if item.kind == "data" else definitions.train)[name] = item
+            if item.kind == "train":
+                definitions.train[name] = item
+                continue
+            if name in definitions.data:
+                report.error("E0403", f"data `{name}` is defined here and in an imported file", item.name.span)
+            definitions.data[name] = definitions.own_data[name] = item
             continue
         if name in vocabulary.layers or name in BUILTINS or name in ("identity", "none"):
             message = f"`{name}` is a name of the language: a {'layer' if name in vocabulary.layers else 'function'}"
@@ -65,7 +107,7 @@ def define(report: Report, vocabulary: Vocabulary, file: ast.File, definitions: 
             Parameter(p.name.name, declared_type(report, p.type), p.default, p.name.span) for p in item.parameters
         )
         kind = BlockFunction if isinstance(item, ast.Block) else ModelFunction
-        definitions.names[name] = kind(name, parameters, item, env)
+        definitions.names[name] = definitions.own[name] = kind(name, parameters, item, env)
 
 
 def declared_type(report: Report, node: ast.Type | None) -> Any:

@@ -1,0 +1,255 @@
+"""Elaborates `train` sections: every setting to a value, checked against the network and the data it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlc.compiler.frontend import ast
+from dlc.compiler.frontend.data import elaborate_data
+from dlc.compiler.frontend.definitions import Definitions
+from dlc.compiler.frontend.evaluator import Evaluator
+from dlc.compiler.frontend.losses import elaborate_loss
+from dlc.compiler.frontend.models import called_model, elaborate
+from dlc.compiler.frontend.regularizers import elaborate_regularizers
+from dlc.compiler.frontend.sections import Settings, chosen, dotted, number, plain, read_settings, single, written
+from dlc.compiler.frontend.suggestions import did_you_mean, listing
+from dlc.compiler.network import Network
+from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
+from dlc.compiler.selection import matches
+
+SETTINGS = (
+    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "epochs", "steps", "stop", "metrics",
+    "seed",
+)  # fmt: skip
+REQUIRED = ("model", "data", "loss", "optimizer")
+GROUPED = ("optimizer", "init")
+LARGEST_BATCH = 1_000_000
+LARGEST_SEED = 2**32 - 1
+
+
+class Recipes:
+    """Elaborates the sections of one file; data sections and networks are made once, however many recipes use them."""
+
+    def __init__(self, evaluator: Evaluator, definitions: Definitions, networks: Mapping[str, Network]) -> None:
+        self.evaluator = evaluator
+        self.definitions = definitions
+        self.networks = networks
+        self.data: dict[str, DataRecipe | None] = {}
+
+    def data_section(self, name: str) -> DataRecipe | None:
+        """A data section of this file or of one it imports; None where it has mistakes, which are reported."""
+        if name not in self.data:
+            self.data[name] = elaborate_data(self.evaluator, self.definitions.data[name])
+        return self.data[name]
+
+    def recipe(self, section: ast.Section) -> Recipe | None:
+        """A train section; None where something is wrong with it, which is reported."""
+        evaluator = self.evaluator
+        before = evaluator.report.count
+        evaluator.steps = 0
+        settings = read_settings(evaluator, section, SETTINGS, REQUIRED, GROUPED)
+        network = self._network(settings)
+        data = self._data(settings)
+        loss = settings.line("loss")
+        node = single(evaluator, loss, "a loss") if loss is not None else None
+        losses = elaborate_loss(evaluator, node, network) if node is not None else []
+        optimizers = self._groups(settings, "optimizer", network)
+        schedules = self._schedules(settings)
+        regularizers = elaborate_regularizers(evaluator, settings.items("regularize"), network)
+        init_from, init = self._init(settings, network)
+        metrics = self._metrics(settings)
+        stop = self._stop(settings, metrics, data)
+        length = self._length(settings)
+        batch, seed = settings.line("batch"), settings.line("seed")
+        size = number(evaluator, batch, least=1, most=LARGEST_BATCH) if batch is not None else 32
+        start = number(evaluator, seed, most=LARGEST_SEED) if seed is not None else 0
+        if network is not None and data is not None:
+            self._fits(settings, network, data)
+        if evaluator.report.count != before or network is None or data is None or size is None or start is None:
+            return None
+        return Recipe(
+            section.name.name, network, data, tuple(losses),
+            tuple(OptimizerGroup(made, pattern, node.span) for made, pattern, node in optimizers),
+            schedules, regularizers, init, init_from, int(size), length.get("epochs"), _whole(length.get("steps")),
+            stop, metrics, int(start), written(settings), section.name.span,
+        )  # fmt: skip
+
+    # What is trained, and on what
+
+    def _network(self, settings: Settings) -> Network | None:
+        line = settings.line("model")
+        node = single(self.evaluator, line, "a model") if line is not None else None
+        if node is None:
+            return None
+        called = called_model(self.evaluator, node, self.definitions.environment)
+        if called is None:
+            return None
+        function, values = called
+        if not values and function.name in self.networks and self.networks[function.name].name == function.name:
+            return self.networks[function.name]
+        self.evaluator.steps = 0
+        return elaborate(self.evaluator, function, values, node.span)
+
+    def _data(self, settings: Settings) -> DataRecipe | None:
+        line = settings.line("data")
+        node = single(self.evaluator, line, "a data section") if line is not None else None
+        if node is None:
+            return None
+        name = dotted(node)
+        if name is None or name not in self.definitions.data:
+            names = self.definitions.data
+            help = did_you_mean(name or "", names) or (f"this file has {listing(names)}" if names else "")
+            if name in self.evaluator.vocabulary.sources:
+                help = f"a data section is named here: `data NAME {{ source {name} }}`"
+            self.evaluator.error("E0810", f"there is no data section `{node.span.text}`", node.span, help=help)
+            return None
+        return self.data_section(name)
+
+    def _fits(self, settings: Settings, network: Network, data: DataRecipe) -> None:
+        """Whether the images are resized to what the network takes, and normalised with as many numbers as it has channels."""
+        line = settings.line("data")
+        if line is None:
+            return
+        span = line.items[0].value.span
+        if len(network.inputs) != 1:
+            names = listing(i.name for i in network.inputs)
+            message = f"a recipe feeds one input, {network.name} has {names}"
+            self.evaluator.error("E0815", message, span)
+            return
+        shape = list(network.inputs[0].shape)
+        if data.resize is not None and len(shape) == 3 and tuple(shape[1:]) != data.resize:
+            height, width = data.resize
+            message = f"data `{data.name}` is resized to {height}x{width}, but {network.name} takes {shape}"
+            size = str(shape[1]) if shape[1] == shape[2] else f"({shape[1]}, {shape[2]})"
+            self.evaluator.error("E0815", message, span, help=f"write `resize {size}` in the data section")
+        if isinstance(data.normalize, tuple) and len(shape) == 3 and len(data.normalize[0]) not in (1, shape[0]):
+            message = f"data `{data.name}` has {len(data.normalize[0])} means, but {network.name} takes {shape[0]} channels"
+            self.evaluator.error("E0815", message, span)
+
+    # How it is trained
+
+    def _groups(
+        self, settings: Settings, setting: str, network: Network | None, items: Sequence[ast.Item] | None = None
+    ) -> list[tuple[Any, str | None, ast.Expression]]:
+        """`optimizer` and `init`: members of a catalog, each for a pattern or, once, for all other parameters."""
+        vocabulary = self.evaluator.vocabulary
+        catalog: Mapping[str, type[Any]] = vocabulary.optimizers if setting == "optimizer" else vocabulary.initializers
+        found: list[tuple[Any, str | None, ast.Expression]] = []
+        seen: dict[str | None, ast.Item] = {}
+        for item in settings.items(setting) if items is None else items:
+            if item.name is not None:
+                message = f"`{setting}` takes {listing(sorted(catalog), 20)}, not a named value"
+                self.evaluator.error("E0805", message, item.name.span, help=f"write `sgd({item.span.text})`")
+                continue
+            pattern = item.pattern.name if item.pattern is not None else None
+            if pattern in seen:
+                where = f" for `{pattern}`" if pattern else ""
+                help = "" if pattern else f"give one of them a group: `{setting} … for features.*`"
+                self.evaluator.error(
+                    "E0802", f"`{setting}` is set twice{where}", item.span, f"the first is at line {seen[pattern].span.line}",
+                    help=help,
+                )  # fmt: skip
+            seen.setdefault(pattern, item)
+            if item.pattern is not None and network is not None:
+                self._check_pattern(item.pattern, network)
+            what = "optimizer" if setting == "optimizer" else "initializer"
+            made = chosen(self.evaluator, catalog, what, item.value)
+            if made is not None:
+                found.append((made, pattern, item.value))
+        return found
+
+    def _check_pattern(self, pattern: ast.Name, network: Network) -> None:
+        names = [n for n, spec in network.parameter_specs().items() if spec.trainable]
+        if not any(matches(pattern.name, n) for n in names):
+            scopes = {n.rpartition(".")[0] for n in names} | {n.partition(".")[0] for n in names} | {*names}
+            near = did_you_mean(pattern.name.removesuffix(".*"), scopes)
+            help = near or f"they are called {listing(names, 4)}"
+            self.evaluator.error("E0813", f"no parameter of {network.name} is called `{pattern.name}`", pattern.span, help=help)
+
+    def _schedules(self, settings: Settings) -> tuple[Any, ...]:
+        line = settings.line("schedule")
+        node = single(self.evaluator, line, "a schedule") if line is not None else None
+        if node is None:
+            return ()
+        steps = node.steps if isinstance(node, ast.Then) else (node,)
+        made = [chosen(self.evaluator, self.evaluator.vocabulary.schedules, "schedule", step) for step in steps]
+        for schedule, step, after in zip(made, steps, steps[1:], strict=False):
+            if schedule is not None and schedule.length(100) is None:
+                self.evaluator.error(
+                    "E0814", f"`{schedule.keyword}` lasts to the end of training: what follows is never reached", step.span,
+                    help=f"say how long it lasts: `{schedule.keyword}(…, duration=10 epochs) then {after.span.text}`",
+                )  # fmt: skip
+        return tuple(m for m in made if m is not None)
+
+    def _init(self, settings: Settings, network: Network | None) -> tuple[str | None, tuple[InitGroup, ...]]:
+        """`init he`, `init normal(0.01) for features.*`, `init from "weights.safetensors" else he`."""
+        path: str | None = None
+        items: list[ast.Item] = []
+        for item in settings.items("init"):
+            if not isinstance(item.value, ast.FromFile):
+                items.append(item)
+                continue
+            if item.pattern is not None or item.name is not None:
+                span = (item.pattern or item.name or item).span
+                self.evaluator.error("E0805", "weights are read from a file for the whole network, without `for`", span)
+            if path is not None:
+                self.evaluator.error("E0802", "`init from` is set twice", item.value.path.span)
+            path = item.value.path.value
+            if not path.endswith(".safetensors"):
+                help = "a run leaves `best.safetensors` and `last.safetensors`"
+                self.evaluator.error("E0806", "weights are read from a .safetensors file", item.value.path.span, help=help)
+            if item.value.otherwise is not None:
+                items.append(ast.Item(None, item.value.otherwise, None, span=item.value.otherwise.span))
+        groups = self._groups(settings, "init", network, items)
+        return path, tuple(InitGroup(made, pattern, node.span) for made, pattern, node in groups)
+
+    def _length(self, settings: Settings) -> dict[str, float | None]:
+        epochs, steps = settings.line("epochs"), settings.line("steps")
+        section = settings.section
+        if epochs is None and steps is None and not any(s.name.name in ("epochs", "steps") for s in section.settings):
+            message = f"train `{section.name.name}` has neither `epochs` nor `steps`"
+            self.evaluator.error("E0804", message, section.name.span, help="add a line such as `epochs 12`")
+        if epochs is not None and steps is not None:
+            message = "training is as long as `epochs` or as `steps` say, not both"
+            self.evaluator.error("E0802", message, steps.name.span, help="keep one of the two")
+        found: dict[str, float | None] = {}
+        if epochs is not None:
+            found["epochs"] = number(self.evaluator, epochs, unit="epoch", whole=False, above=True, most=1e9)
+        if steps is not None:
+            found["steps"] = number(self.evaluator, steps, unit="step", least=1, most=1e12)
+        return found
+
+    def _metrics(self, settings: Settings) -> tuple[Any, ...]:
+        made: list[Any] = []
+        for item in settings.items("metrics"):
+            node = plain(self.evaluator, "metrics", item, "metrics")
+            metric = chosen(self.evaluator, self.evaluator.vocabulary.metrics, "metric", node) if node is not None else None
+            if metric is not None and any(m.name == metric.name for m in made):
+                self.evaluator.error("E0802", f"metric `{metric.name}` is named twice", item.span)
+            elif metric is not None:
+                made.append(metric)
+        return tuple(made)
+
+    def _stop(self, settings: Settings, metrics: Sequence[Any], data: DataRecipe | None) -> Any:
+        line = settings.line("stop")
+        node = single(self.evaluator, line, "a stopping rule") if line is not None else None
+        if node is None:
+            return None
+        rule = chosen(self.evaluator, self.evaluator.vocabulary.stops, "stopping rule", node)
+        monitor = getattr(rule, "monitor", None)
+        if monitor is None:
+            return rule
+        known = [f"{part}.{name}" for part in ("val", "train") for name in ("loss", "error", *(m.name for m in metrics))]
+        place = next((a.value.span for a in getattr(node, "arguments", ()) if a.value.span.text == monitor), node.span)
+        if monitor not in known:
+            help = did_you_mean(monitor, known) or f"there are {listing(dict.fromkeys(known), 20)}"
+            self.evaluator.error("E0816", f"nothing measures `{monitor}`", place, help=help)
+        elif monitor.startswith("val.") and data is not None and not data.validate:
+            message = f"`{monitor}` is not measured: no samples are split off for validation"
+            self.evaluator.error("E0816", message, place, help=f"write `validate 10%` in data `{data.name}`, or monitor train.loss")
+        return rule
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
