@@ -16,6 +16,7 @@ from typing import Any
 import tvm
 
 from dlc.compiler.codegen import intrinsics
+from dlc.compiler.codegen.driver import DRIVER, driver
 from dlc.compiler.codegen.function import module_of
 from dlc.compiler.codegen.target import CpuTarget, host_triple
 from dlc.compiler.errors import DlcError
@@ -32,7 +33,7 @@ class CpuCode:
     def executable(self) -> Any:
         """TVM's executable; compiled on first use."""
         intrinsics.register()
-        return tvm.compile(module_of(self.functions), self.target.tvm)
+        return tvm.compile(module_of({**self.functions, DRIVER: driver()}), self.target.tvm)
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel, callable in this process with tensors (DLPack)."""

@@ -6,11 +6,13 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen import emit
 from dlc.compiler.codegen.build import CpuCode
+from dlc.compiler.codegen.driver import DRIVER
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import blocks_of, depends_on_batch, identity, lower, share_buffers
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
@@ -70,6 +72,8 @@ def compile_graph(graph: Graph, target: CpuTarget | CudaTarget, *, batch: int | 
     names = [functions.of(call) for call in schedule.calls]
     device = "cuda" if isinstance(target, CudaTarget) else "cpu"
     program = emit.program(schedule, names, batch, device)
+    if device == "cpu":
+        program = msgspec.structs.replace(program, driver=DRIVER)
     return Compiled(program, functions.code(), schedule.constants, functions.scheduled, functions.rules)
 
 
