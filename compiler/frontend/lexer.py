@@ -83,8 +83,8 @@ class Lexer:
         keywords = {text: name for text, name in words.items() if name not in soft}
         return cls(re.compile("|".join(alternatives)), {text: signs[text] for text in operators}, keywords)
 
-    def tokens(self, source: SourceFile) -> Words:
-        """The tokens of a text, laid out. Raises DlcError where a limit is passed (E0110)."""
+    def words(self, source: SourceFile) -> Words:
+        """The tokens of a text, laid out, and its comments. Raises DlcError where a limit is passed (E0110)."""
         _check_size(source)
         scan = _Scan(source)
         self._scan(scan)

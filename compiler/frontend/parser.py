@@ -34,7 +34,12 @@ _SOFT_WORDS = {**DEFINITIONS, **_STATEMENT_WORDS, "as": "AS", "when": "WHEN", "t
 
 def parse(source: SourceFile) -> ast.File:
     """The syntax tree of a file. Raises DlcError with a diagnostic (E01…) for each mistake found."""
-    words = split(source)
+    return parse_words(source)[0]
+
+
+def parse_words(source: SourceFile) -> tuple[ast.File, Words]:
+    """The syntax tree and the tokens it was made of, keywords told from names, with the comments. Raises as `parse`."""
+    words = _lexer().words(source)
     run = _Run(words.tokens, _grammar().parse_interactive())
     items = run.parse()
     mistakes = sorted([*words.mistakes, *run.mistakes], key=lambda m: m.span.start if m.span else -1)
@@ -45,12 +50,7 @@ def parse(source: SourceFile) -> ast.File:
         raise DlcError(mistakes)
     file = ast.File(items, span=Span(source, 0, len(source.text)))
     _check_depth(file, words.tokens)
-    return file
-
-
-def split(source: SourceFile) -> Words:
-    """The tokens and comments of a file. Raises DlcError where it passes a limit of size."""
-    return _lexer().tokens(source)
+    return file, Words(run.fed, words.comments, [])
 
 
 @cache
@@ -92,6 +92,7 @@ class _Run:
     tokens: list[Word]
     parser: InteractiveParser
     mistakes: list[Diagnostic] = field(default_factory=list)
+    fed: list[Word] = field(default_factory=list)
     braces: int = 0
     item: int = 0  # where the item of the file started that is read now
     stray: bool = False  # whether the last item was a line that belongs to no definition
@@ -112,6 +113,7 @@ class _Run:
             if token.type == "BAD":
                 index = self._skip(index)
                 continue
+            self.fed.append(token)
             self._count(index)
             index += 1
         return items or ()
