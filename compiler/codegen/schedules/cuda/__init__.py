@@ -1,0 +1,82 @@
+"""Schedules for NVIDIA GPUs: TVM's own rules (dlight), and a plain one for what they do not take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir import dlight as dl
+
+from dlc.compiler.codegen.target import CudaTarget
+
+THREADS = 256
+"""Threads of one block in the plain rule."""
+
+
+def schedule_function(function: Any, target: CudaTarget) -> tuple[Any, str]:
+    """The function with every loop bound to blocks and threads, and the name of the rule that did it.
+
+    Raises AssertionError, with the function's text, where a loop nest is left without threads.
+    """
+    rules = (dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback())
+    with target.tvm:
+        for rule in rules:
+            scheduled = _try(rule, function, target)
+            if scheduled is not None:
+                return scheduled, type(rule).__name__
+        schedule = Schedule(function)
+        _bind_all(schedule)
+    if not uses_threads_only(schedule.mod["main"]):
+        raise AssertionError(f"no schedule rule for CUDA takes\n{function.script()}")
+    return schedule.mod["main"], "OneThreadPerResult"
+
+
+def _try(rule: Any, function: Any, target: CudaTarget) -> Any | None:
+    """What a rule of dlight makes of a function; None where it refuses it, fails, or leaves loops without threads."""
+    try:
+        schedule = rule.apply(function, target.tvm, False)
+    except Exception:  # its rules assume shapes of common networks, and fail with errors of many types on others
+        return None
+    if schedule is None or isinstance(schedule, list):
+        return None
+    scheduled = schedule.mod["main"]
+    return scheduled if uses_threads_only(scheduled) else None
+
+
+def _bind_all(schedule: Schedule) -> None:
+    """One thread for each result of each block; reductions run within the thread."""
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        kinds = [int(axis.iter_type) for axis in schedule.get(block).iter_vars]
+        loops = schedule.get_loops(block)
+        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0] or [schedule.add_unit_loop(block)]
+        reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != 0]
+        schedule.reorder(*spatial, *reduced)
+        blocks, threads = schedule.split(schedule.fuse(*spatial), [None, THREADS])
+        schedule.bind(blocks, "blockIdx.x")
+        schedule.bind(threads, "threadIdx.x")
+
+
+def uses_threads_only(function: Any) -> bool:
+    """Whether every computation of a scheduled function stands inside a loop that is bound to threads."""
+    outside: list[Any] = []
+
+    def visit(statement: Any) -> None:
+        if isinstance(statement, tirx.For) and statement.thread_binding is not None:
+            return
+        if isinstance(statement, tirx.BufferStore):
+            outside.append(statement)
+            return
+        for child in _children(statement):
+            visit(child)
+
+    visit(function.body)
+    return not outside
+
+
+def _children(statement: Any) -> list[Any]:
+    found = [getattr(statement, name, None) for name in ("block", "body", "init", "then_case", "else_case")]
+    sequence = getattr(statement, "seq", None)
+    return [c for c in found if c is not None] + (list(sequence) if sequence is not None else [])
+
+
