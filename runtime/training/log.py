@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,10 @@ class Log:
             file.write(b"".join(msgspec.json.encode(record) + b"\n" for record in history))
 
     def append(self, record: Mapping[str, float]) -> None:
-        """Adds one epoch to metrics.jsonl."""
+        """Adds one epoch to metrics.jsonl. A line lost in a crash comes back with the checkpoint that a run goes on from."""
         path = self._out / METRICS
         try:
             with open(path, "ab") as file:
                 file.write(msgspec.json.encode(record) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
             raise write_fault(path, error) from error

@@ -85,7 +85,8 @@ class Step:
 
     def run(self, inputs: Mapping[str, Any], outputs: Any = None) -> dict[str, np.ndarray]:
         self.seen.append(dict(inputs))
-        time.sleep(self.pause)
+        if self.pause:
+            time.sleep(self.pause)
         w, labels, rate = self.weights, inputs["train.labels"], inputs["train.rate.0"]
         logits = Evaluation(w).run(inputs)["logits"]
         p = np.exp(logits - logits.max(1, keepdims=True))
