@@ -45,7 +45,9 @@ def alternate(contenders: Mapping[str, Callable[[], Any]], *, rounds: int, secon
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def forward(spec: str, model: str, module_name: str, shape: tuple[int, ...], threads: int, seconds: float) -> dict[str, Any]:
+def forward(
+    spec: str, model: str, module_name: str, shape: tuple[int, ...], threads: int, seconds: float
+) -> dict[str, Any]:
     """One forward call from Python with a numpy array."""
     import peers
     from dlc import api
@@ -132,7 +134,17 @@ def compile_cold(threads: int) -> dict[str, Any]:
     medians = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, spec, model in (("LeNet-5", "lenet5.dlspec", "LeNet5"), ("ResNet-18", "resnet.dlspec", "ResNet18")):
-            command = [sys.executable, "-m", "dlc", "compile", str(SPECS / spec), "--model", model, "-o", f"{folder}/m.dlc"]
+            command = [
+                sys.executable,
+                "-m",
+                "dlc",
+                "compile",
+                str(SPECS / spec),
+                "--model",
+                model,
+                "-o",
+                f"{folder}/m.dlc",
+            ]
             medians[name] = process_ms(command, 3)
     return {"unit": "ms", "medians": medians}
 
@@ -140,7 +152,10 @@ def compile_cold(threads: int) -> dict[str, Any]:
 def check(threads: int) -> dict[str, Any]:
     """`dlc check` of the largest shipped spec, whole process."""
     largest = max(SPECS.rglob("*.dlspec"), key=lambda p: p.stat().st_size)
-    slowest = {p.name: process_ms([sys.executable, "-m", "dlc", "check", str(p)], 7) for p in (largest, SPECS / "resnet.dlspec")}
+    slowest = {
+        p.name: process_ms([sys.executable, "-m", "dlc", "check", str(p)], 7)
+        for p in (largest, SPECS / "resnet.dlspec")
+    }
     return {"unit": "ms", "medians": slowest}
 
 
@@ -164,7 +179,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": platform.machine(), "python": platform.python_version(), "threads": options.threads}
+    report: dict[str, Any] = {
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "threads": options.threads,
+    }
     for name in options.rows or ROWS:
         row = ROWS[name](options.threads)
         report[name] = row

@@ -37,7 +37,9 @@ class Basic(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != channels:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         short = x if self.downsample is None else self.downsample(x)
@@ -109,7 +111,9 @@ def forward_contenders(module: nn.Module, image: np.ndarray, threads: int) -> di
     }
 
 
-def training_contenders(make: Callable[[], nn.Module], batch: Any, labels: Any, lr: float, momentum: float) -> dict[str, Callable[[], float]]:
+def training_contenders(
+    make: Callable[[], nn.Module], batch: Any, labels: Any, lr: float, momentum: float
+) -> dict[str, Callable[[], float]]:
     """One SGD step with momentum in PyTorch: eager and compiled, both layouts."""
     x, y = torch.from_numpy(batch), torch.from_numpy(labels).long()
 

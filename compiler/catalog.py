@@ -7,9 +7,16 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
-from typing import TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
-T = TypeVar("T")
+
+class Named(Protocol):
+    """What the language finds by its keyword."""
+
+    keyword: ClassVar[str]
+
+
+T = TypeVar("T", bound=Named)
 
 
 @cache

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from dlc.compiler.build import build_evaluation, build_inference, build_training
 from dlc.compiler.codegen import Compiled, compile_graph
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.ir import Graph
+from dlc.compiler.ir.text import to_text
 from dlc.compiler.network import Network
 from dlc.compiler.passes import FoldBatchNorm, FoldConstants, Fuse, PackWeights, Simplify
 from dlc.compiler.recipe import Recipe
@@ -25,7 +27,9 @@ AnyTarget = CpuTarget | CudaTarget
 Weights = Mapping[str, np.ndarray]
 
 
-def compile_inference(network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None) -> tuple[Compiled, dict[str, np.ndarray]]:
+def compile_inference(
+    network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None
+) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
     `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
@@ -73,14 +77,18 @@ def make_artifact(
     batch: int | None = None,
     classes: tuple[str, ...] = (),
     preprocessing: Preprocessing | None = None,
-    source: str = "",
+    source: Mapping[str, Any] | None = None,
     origin: str = "weights",
 ) -> Artifact:
     """A model compiled and ready to save or to run. Raises RuntimeFault (R0403) where weights do not match the network.
 
-    `origin` names the weights' file in messages, `source` the data that they were trained on.
+    `origin` names the weights' file in messages, `source` the data source that they were trained on (keyword and arguments).
     """
-    match({name: spec.shape for name, spec in network.parameter_specs(training=False).items()}, _known(network, weights), origin)
+    match(
+        {name: spec.shape for name, spec in network.parameter_specs(training=False).items()},
+        _known(network, weights),
+        origin,
+    )
     compiled, packed = compile_inference(network, weights, target, batch=batch)
     manifest = Manifest(
         model=network.name,
@@ -88,7 +96,7 @@ def make_artifact(
         target=target_spec(target),
         classes=classes,
         preprocessing=preprocessing,
-        source=source,
+        source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
     )
     return Artifact(manifest, compiled.library(), packed)
@@ -103,7 +111,9 @@ def _known(network: Network, weights: Weights) -> Weights:
 def target_spec(target: AnyTarget) -> TargetSpec:
     """What an artifact says about its target: the instruction set features that its code may use."""
     host = target if isinstance(target, CpuTarget) else target.host
-    return TargetSpec(target.name, host.mtriple, host.mcpu, host.supported(FEATURES.get(host.mtriple.partition("-")[0], ())))
+    return TargetSpec(
+        target.name, host.mtriple, host.mcpu, host.supported(FEATURES.get(host.mtriple.partition("-")[0], ()))
+    )
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,10 @@ def stages() -> tuple[Stage, ...]:
     def lowered(network: Network, target: AnyTarget, weights: Weights) -> str:
         return compile_graph(packed(network, target, weights), target).script()
 
-    from dlc.compiler.ir.text import format_graph
-
     return (
-        Stage("build", "the graph", lambda n, t, w: format_graph(built(n, t, w))),
-        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: format_graph(folded(n, t, w))),
-        Stage("pack", "the graph, weights packed for the target", lambda n, t, w: format_graph(packed(n, t, w))),
+        Stage("build", "the graph", lambda n, t, w: to_text(built(n, t, w))),
+        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: to_text(folded(n, t, w))),
+        Stage("pack", "the graph, weights packed for the target", lambda n, t, w: to_text(packed(n, t, w))),
         Stage("fuse", "the kernels: layer and fused ops", fused),
         Stage("lower", "the kernels' scheduled TensorIR", lowered),
     )

@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlc.api import check, compile, evaluate, train
+    from dlc.api import check, compile, train
     from dlc.compiler.errors import DlcError
+    from dlc.measuring import evaluate
     from dlc.runtime.errors import RuntimeFault
     from dlc.runtime.session import Session, load
 
@@ -26,7 +27,7 @@ _HOME = {
     "Session": "dlc.runtime.session",
     "check": "dlc.api",
     "compile": "dlc.api",
-    "evaluate": "dlc.api",
+    "evaluate": "dlc.measuring",
     "load": "dlc.runtime.session",
     "train": "dlc.api",
 }

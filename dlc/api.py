@@ -15,6 +15,10 @@ from dlc.compiler import frontend
 from dlc.compiler.catalog import catalog
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import Checked, Vocabulary
+from dlc.compiler.frontend.ast import dump
+from dlc.compiler.frontend.formatter import format_source
+from dlc.compiler.frontend.imports import read
+from dlc.compiler.frontend.parser import parse
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.layers.base import Layer
 from dlc.compiler.losses.base import Loss
@@ -61,8 +65,8 @@ def check(spec: str | Path, settings: Settings = ()) -> Checked:
 def format_file(spec: str | Path, *, write: bool = True) -> bool:
     """Whether formatting changes the file; with `write` it is changed, atomically. Raises DlcError for wrong syntax."""
     path = Path(spec)
-    source = frontend.read_source(path)
-    formatted = frontend.format_source(source)
+    source = read(path)
+    formatted = format_source(source)
     if formatted == source.text:
         return False
     if write:
@@ -75,7 +79,7 @@ def networks(spec: str | Path, *, model: str | None = None, settings: Settings =
     """The elaborated models of a file: the named one, or all that need no arguments."""
     checked = check(spec, settings)
     if model is None:
-        return [m.network for m in checked.models.values() if m.network is not None]
+        return [m.network for m in checked.models.values()]
     return [_model(checked, model, spec)]
 
 
@@ -86,7 +90,7 @@ def one_network(spec: str | Path, *, model: str | None = None, settings: Setting
         return _model(checked, model, spec)
     if checked.recipes:
         return next(iter(checked.recipes.values())).network
-    found = [m.network for m in checked.models.values() if m.network is not None]
+    found = [m.network for m in checked.models.values()]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -96,21 +100,21 @@ def one_network(spec: str | Path, *, model: str | None = None, settings: Setting
 
 
 def _model(checked: Checked, name: str, spec: str | Path) -> Network:
-    definition = checked.models.get(name)
-    if definition is None:
-        raise DlcError.of("E0612", f"{spec} has no model {name!r}", help=suggest(name, list(checked.models)))
-    if definition.network is None:
+    if name not in checked.models:
+        known = list(checked.models)
         raise DlcError.of(
-            "E0613", f"the model {name} needs arguments", span=definition.span, help=f"name an instance: model Small = {name}(…)"
+            "E0612", f"{spec} has no model {name!r} that can be built without arguments", help=suggest(name, known)
         )
-    return definition.network
+    return checked.models[name].network
 
 
 def recipe_of(spec: str | Path, name: str | None = None, settings: Settings = ()) -> Recipe:
     """The named train section of a file, or its first."""
     checked = check(spec, settings)
     if not checked.recipes:
-        raise DlcError.of("E0830", f"{spec} has no train section", help="add one: train NAME { model …  data …  loss … }")
+        raise DlcError.of(
+            "E0830", f"{spec} has no train section", help="add one: train NAME { model …  data …  loss … }"
+        )
     if name is None:
         return next(iter(checked.recipes.values()))
     if name not in checked.recipes:
@@ -191,7 +195,9 @@ def compile_to_file(
     return CompileReport(path, path.stat().st_size, network.name, target, time.perf_counter() - started)
 
 
-def _artifact(network: Network, target: str, weights: str | Path | Mapping[str, np.ndarray] | None, batch: int | None) -> Any:
+def _artifact(
+    network: Network, target: str, weights: str | Path | Mapping[str, np.ndarray] | None, batch: int | None
+) -> Any:
     from dlc.compiler.codegen.target import Target
     from dlc.runtime.weights import load_weights
 
@@ -206,14 +212,16 @@ def _artifact(network: Network, target: str, weights: str | Path | Mapping[str, 
     return make_artifact(network, weights, chosen, batch=batch, origin=origin)
 
 
-def show_after(spec: str | Path, stage: str, *, model: str | None = None, target: str = "cpu", settings: Settings = ()) -> str:
+def show_after(
+    spec: str | Path, stage: str, *, model: str | None = None, target: str = "cpu", settings: Settings = ()
+) -> str:
     """A spec or one of its models as text, as it is after a stage of the compiler."""
     from dlc.compiler.codegen.target import Target
 
     if stage == "parse":
-        return frontend.dump(frontend.parse(frontend.read_source(Path(spec))))
+        return dump(parse(read(Path(spec))))
     if stage == "check":
-        return "\n\n".join(frontend.describe(n) for n in networks(spec, model=model, settings=settings))
+        return "\n\n".join(describe(n) for n in networks(spec, model=model, settings=settings))
     from dlc.compiler.pipeline import stages
 
     found = {s.name: s for s in stages()}
@@ -224,15 +232,24 @@ def show_after(spec: str | Path, stage: str, *, model: str | None = None, target
     return found[stage].text(network, Target.parse(target), fresh_weights(network))
 
 
+def describe(network: Network) -> str:
+    """An elaborated network as text: a line per layer call with its inputs, weights and output shape."""
+    names = {id(i): i.name for i in network.inputs} | {id(c): c.name for c in network.calls}
+    lines = [f"network {network.name}"]
+    lines += [f"  input {i.name}: {list(i.shape)}" for i in network.inputs]
+    for call in network.calls:
+        inputs = ", ".join(names[id(t.producer)] for t in call.inputs)
+        weights = "".join(f"  {name}: {list(call.parameters[key].shape)}" for key, name in call.weights.items())
+        lines.append(f"  {call.name} = {call.layer}({inputs}): {list(call.output.shape)}{weights}")
+    lines += [
+        f"  output {o.name} = {names[id(o.tensor.producer)]}" + (" when training" if o.training_only else "")
+        for o in network.outputs
+    ]
+    return "\n".join(lines)
+
+
 def train(spec: str | Path, **options: Any) -> TrainingReport:
     """Trains by a recipe of a spec file and compiles the best weights; see `dlc.training.train`."""
     from dlc.training import train as run
 
     return run(spec, **options)
-
-
-def evaluate(artifact: str | Path, **options: Any) -> Any:
-    """Measures a compiled model on the test part of a data set; see `dlc.measuring.evaluate`."""
-    from dlc.measuring import evaluate as run
-
-    return run(artifact, **options)

@@ -9,23 +9,34 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 import dlc
 
+if TYPE_CHECKING:
+    from dlc.compiler.errors import Diagnostic
+
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
 MODEL = click.option("--model", help="A model of the file; default: the last one that needs no arguments.")
 SETTINGS = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting: train.batch=64, data.source=mnist."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting: train.batch=64, data.source=mnist.",
 )
 DATA = click.option("--data", type=click.Path(path_type=Path), help="Directory or file that the data is read from.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all cores.")
 BATCH = click.option("--batch", type=click.IntRange(min=1), help="Number of samples per call.")
-TARGET = click.option("--target", default="cpu", show_default=True, help="cpu, x86-64-v3, cuda, cuda:sm_90 … (see dlc targets).")
-WEIGHTS = click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors file; default: fresh weights.")
+TARGET = click.option(
+    "--target", default="cpu", show_default=True, help="cpu, x86-64-v3, cuda, cuda:sm_90 … (see dlc targets)."
+)
+WEIGHTS = click.option(
+    "--weights", type=click.Path(path_type=Path), help="A .safetensors file; default: fresh weights."
+)
 
 click.rich_click.USE_MARKDOWN = False
 click.rich_click.SHOW_ARGUMENTS = True
@@ -45,7 +56,7 @@ def check(specs: tuple[Path, ...], settings: tuple[str, ...], as_json: bool) -> 
     """Check every name, shape and expectation of spec files; report all mistakes."""
     from dlc import api, report
 
-    found = []
+    found: list[Diagnostic] = []
     for spec in specs:
         try:
             api.check(spec, settings=settings)
@@ -77,7 +88,11 @@ def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
 @commands.command()
 @SPEC
 @MODEL
-@click.option("--after", metavar="STAGE", help="Print the network as it is after a stage: parse, check, build, fold, pack, fuse, lower.")
+@click.option(
+    "--after",
+    metavar="STAGE",
+    help="Print the network as it is after a stage: parse, check, build, fold, pack, fuse, lower.",
+)
 @TARGET
 @SETTINGS
 @JSON
@@ -119,7 +134,9 @@ def train(
     """Train a model by a recipe of the file and compile the best weights."""
     from dlc import api
 
-    result = api.train(spec, recipe=recipe, out=out, data=data, settings=settings, resume=resume, threads=threads, progress=True)
+    result = api.train(
+        spec, recipe=recipe, out=out, data=data, settings=settings, resume=resume, threads=threads, progress=True
+    )
     click.echo(f"test error  {result.test_error:.2%}")
     click.echo(f"epochs      {result.epochs}")
     click.echo(f"time        {result.seconds:.1f} s")
@@ -183,15 +200,24 @@ def compile_(
 @click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, help="Number of samples per call.")
 @THREADS
 @JSON
-def eval_(artifact: Path, data: Path | None, source: str | None, batch: int, threads: int | None, as_json: bool) -> None:
+def eval_(
+    artifact: Path, data: Path | None, source: str | None, batch: int, threads: int | None, as_json: bool
+) -> None:
     """Measure a compiled model's error on the test part of a data set."""
-    from dlc import api
+    from dlc import measuring
 
-    result = api.evaluate(artifact, data=data, source=source, batch=batch, threads=threads)
-    click.echo(f"test error  {result.test_error:.2%}  ({result.images} images of {result.source}, {result.seconds:.2f} s)")
+    result = measuring.evaluate(artifact, data=data, source=source, batch=batch, threads=threads)
+    click.echo(
+        f"test error  {result.test_error:.2%}  ({result.images} images of {result.source}, {result.seconds:.2f} s)"
+    )
     if as_json:
         emit_json(
-            {"test_error": result.test_error, "images": result.images, "source": result.source, "seconds": result.seconds}
+            {
+                "test_error": result.test_error,
+                "images": result.images,
+                "source": result.source,
+                "seconds": result.seconds,
+            }
         )
 
 
@@ -203,9 +229,9 @@ def eval_(artifact: Path, data: Path | None, source: str | None, batch: int, thr
 @JSON
 def run(artifact: Path, file: Path, top: int, threads: int | None, as_json: bool) -> None:
     """Classify an image file, or the arrays of an .npy or .npz file."""
-    from dlc import api
+    from dlc import measuring
 
-    results = api.run(artifact, file, top=top, threads=threads)
+    results = measuring.run(artifact, file, top=top, threads=threads)
     for index, classes in enumerate(results):
         if len(results) > 1:
             click.echo(f"sample {index}")
@@ -227,9 +253,9 @@ def bench(
     model_file: Path, model: str | None, batch: int, seconds: float, layers: bool, threads: int | None, as_json: bool
 ) -> None:
     """Measure latency and throughput of a model."""
-    from dlc import api, report
+    from dlc import measuring, report
 
-    result = api.bench(model_file, model=model, batch=batch, seconds=seconds, layers=layers, threads=threads)
+    result = measuring.bench(model_file, model=model, batch=batch, seconds=seconds, layers=layers, threads=threads)
     if layers:
         report.print_profile(result.layers, result.median_ms)
     click.echo(
@@ -253,9 +279,9 @@ def bench(
 @JSON
 def targets(as_json: bool) -> None:
     """List what this machine can run and what it can compile for, and why not."""
-    from dlc import api
+    from dlc import measuring
 
-    found = api.targets()
+    found = measuring.targets()
     for entry in found:
         runs = "runs" if entry["runs"] else "does not run"
         compiles = "compiles" if entry["compiles"] else "does not compile"
@@ -274,7 +300,7 @@ def main() -> None:
     """The command `dlc`: turns the user's mistakes into messages and exit statuses."""
     try:
         commands.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()

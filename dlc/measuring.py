@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -34,7 +35,12 @@ class Evaluation:
 
 
 def evaluate(
-    artifact: str | Path, *, data: Path | None = None, source: str | None = None, batch: int = 256, threads: int | None = None
+    artifact: str | Path,
+    *,
+    data: Path | None = None,
+    source: str | None = None,
+    batch: int = 256,
+    threads: int | None = None,
 ) -> Evaluation:
     """The error of a compiled model on the test part of a data set, by default the one it was trained on.
 
@@ -44,11 +50,16 @@ def evaluate(
     chosen = _source(net, source)
     rule = net.manifest.preprocessing
     if rule is None:
-        raise RuntimeFault("R0210", f"{artifact} says nothing about preprocessing", help="only models trained by `dlc train` do")
+        raise RuntimeFault(
+            "R0210", f"{artifact} says nothing about preprocessing", help="only models trained by `dlc train` do"
+        )
     dataset = chosen.load(data)
     images = dataset.test.images
     if images.shape[1] != rule.channels:
-        raise RuntimeFault("R0302", f"the model takes images of {rule.channels} channels, the source {chosen.keyword} has {images.shape[1]}")
+        raise RuntimeFault(
+            "R0302",
+            f"the model takes images of {rule.channels} channels, the source {chosen.keyword} has {images.shape[1]}",
+        )
     split = Split(resize(images, rule.height, rule.width), dataset.test.labels)
     started = time.perf_counter()
     found = measure(lambda x: _scores(net(x)), split, rule, (Error(),), batch=batch)
@@ -61,7 +72,9 @@ def _source(net: Session, keyword: str | None) -> Source:
     if keyword is not None:
         facts = {"keyword": keyword}
     if not facts:
-        raise RuntimeFault("R0212", "the artifact does not say what data it was trained on", help="name it: --source mnist --data DIR")
+        raise RuntimeFault(
+            "R0212", "the artifact does not say what data it was trained on", help="name it: --source mnist --data DIR"
+        )
     name = str(facts.pop("keyword"))
     if name not in sources:
         raise RuntimeFault("R0213", f"there is no data source {name!r}", help=suggest(name, list(sources)))
@@ -83,7 +96,11 @@ def run(artifact: str | Path, file: Path, *, top: int = 5, threads: int | None =
     inputs = _inputs(net, file)
     scores = np.asarray(_scores(net(*inputs)), np.float64)
     if scores.ndim != 2:
-        raise RuntimeFault("R0214", f"the model's output has shape {list(scores.shape)}: it does not classify", help="call it from Python")
+        raise RuntimeFault(
+            "R0214",
+            f"the model's output has shape {list(scores.shape)}: it does not classify",
+            help="call it from Python",
+        )
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     return [
@@ -108,12 +125,16 @@ def _inputs(net: Session, file: Path) -> list[np.ndarray]:
     except OSError as error:
         raise read_fault(file, error) from error
     except Exception as error:  # numpy raises many kinds for a damaged file: zlib's, zipfile's, ValueError, EOFError
-        raise RuntimeFault("R0215", f"{file} cannot be read as {file.suffix}: {error}", help="write it with numpy.save or numpy.savez") from error
+        raise RuntimeFault(
+            "R0215", f"{file} cannot be read as {file.suffix}: {error}", help="write it with numpy.save or numpy.savez"
+        ) from error
     if len(net.inputs) == 1 and len(arrays) == 1:
         return [_fitted(net, net.inputs[0], next(iter(arrays.values())))]
     missing = [spec.name for spec in net.inputs if spec.name not in arrays]
     if missing:
-        raise RuntimeFault("R0216", f"{file} has no array {missing[0]!r}", help=f"it holds {', '.join(arrays) or 'nothing'}")
+        raise RuntimeFault(
+            "R0216", f"{file} has no array {missing[0]!r}", help=f"it holds {', '.join(arrays) or 'nothing'}"
+        )
     return [arrays[spec.name] for spec in net.inputs]
 
 
@@ -162,7 +183,12 @@ def bench(
         times.append(time.perf_counter() - started)
     median = statistics.median(times)
     rows = [
-        {"layer": s.layer, "what": s.what, "ms": s.seconds * 1e3, "gflops": s.flops / s.seconds / 1e9 if s.seconds else 0.0}
+        {
+            "layer": s.layer,
+            "what": s.what,
+            "ms": s.seconds * 1e3,
+            "gflops": s.flops / s.seconds / 1e9 if s.seconds else 0.0,
+        }
         for s in (net.profile(*arrays, repeats=max(10, min(len(times), 200))) if layers else ())
     ]
     return Bench(median * 1e3, min(times) * 1e3, batch / median, len(times), rows)
@@ -175,17 +201,30 @@ def _random(spec: TensorSpec, batch: int, generator: np.random.Generator) -> np.
 
 def targets() -> list[dict[str, Any]]:
     """What this machine can compile for and run: name, compiles, runs, reason."""
-    from dlc.compiler.codegen.target import TARGETS, can_compile
+    from dlc.compiler.codegen.target import TARGETS
 
     cuda = cuda_device()
     found = []
     for name, meaning in TARGETS.items():
-        compiles, reason = can_compile(name)
+        compiles, reason = _compiles(name)
         runs = cuda.available if name.startswith("cuda") else _runs(name)
         if name.startswith("cuda") and not cuda.available:
             reason = "; ".join(filter(None, [reason, cuda.detail]))
         found.append({"name": name, "meaning": meaning, "compiles": compiles, "runs": runs, "reason": reason})
     return found
+
+
+def _compiles(name: str) -> tuple[bool, str]:
+    """Whether the packages that a target needs are installed, and the command that installs them if not."""
+    needed = ("cuda.bindings", "nvidia.cu13") if name.startswith("cuda") else ()
+    for package in needed:
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            return False, "pip install 'dlc[cuda]' brings the compiler"
+    return True, ""
 
 
 def _runs(name: str) -> bool:

@@ -74,7 +74,9 @@ def network(net: Network) -> dict[str, Any]:
 def print_network(net: Network) -> None:
     """Prints the table of a network: one row per layer call, then the totals."""
     facts = network(net)
-    table = Table(title=f"{net.name}  ({', '.join(f'{i.name}: {list(i.shape)}' for i in net.inputs)})", title_justify="left")
+    table = Table(
+        title=f"{net.name}  ({', '.join(f'{i.name}: {list(i.shape)}' for i in net.inputs)})", title_justify="left"
+    )
     table.add_column("layer")
     table.add_column("op")
     for heading in ("output", "parameters", "MACs", "activations"):
@@ -82,7 +84,9 @@ def print_network(net: Network) -> None:
     for row in facts["layers"]:
         shape = " x ".join(map(str, row["output_shape"]))
         name = row["name"] + (" (training)" if row["training_only"] else "")
-        table.add_row(name, row["op"], shape, _count(row["params"]), _count(row["macs"]), _bytes(row["activation_bytes"]))
+        table.add_row(
+            name, row["op"], shape, _count(row["params"]), _count(row["macs"]), _bytes(row["activation_bytes"])
+        )
     table.add_section()
     table.add_row("total", "", "", _count(facts["params"]), _count(facts["macs"]), _bytes(facts["activation_bytes"]))
     if facts["params_training"] != facts["params"]:

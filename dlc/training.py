@@ -124,14 +124,17 @@ class TrainingSession:
         fitting = {n: a for n, a in weights.items() if n in specs and specs[n].shape == a.shape}
         if not fitting:
             raise DlcError.of(
-                "E0832", f"no weight of {self.recipe.init_from} has the name and shape of one of {self.recipe.network.name}",
+                "E0832",
+                f"no weight of {self.recipe.init_from} has the name and shape of one of {self.recipe.network.name}",
                 span=self.recipe.span,
             )
         self.set_weights(fitting)
 
 
 def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None) -> Executor:
-    return Executor(compiled.program, compiled.function, {s.name: arrays[s.name] for s in compiled.program.weights}, threads)
+    return Executor(
+        compiled.program, compiled.function, {s.name: arrays[s.name] for s in compiled.program.weights}, threads
+    )
 
 
 def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
@@ -198,5 +201,3 @@ def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: P
 def source_facts(source: Source) -> dict[str, Any]:
     """A data source as plain data: its keyword and its arguments."""
     return {"keyword": source.keyword, **{f.name: getattr(source, f.name) for f in dataclasses.fields(source)}}
-
-
