@@ -64,7 +64,7 @@ def build_training(recipe: Recipe, batch: int, prepare: Callable[[Graph], Graph]
     try:
         found = dict(zip(weights, gradients(graph.outputs[LOSS], weights), strict=True))
     except NotDifferentiable as error:
-        raise DlcError.of("E0801", f"{recipe.network.name} cannot be trained: {error}", span=recipe.span) from error
+        raise DlcError.of("E1001", f"{recipe.network.name} cannot be trained: {error}", span=recipe.span) from error
     rates = [source(Input(f"train.rate.{i}", TensorType(()))) for i in range(len(recipe.optimizers))]
     step = next(v for v in graph.inputs if _key(v) == STEP)
     updates = {**graph.updates, **_updates(recipe, found, rates, step)}
@@ -168,7 +168,7 @@ def _training_forward(recipe: Recipe, batch: int) -> Graph:
         part = multiply(part, term.weight) if term.weight != 1 else part
         loss = part if loss is None else add(loss, part)
     if loss is None:
-        raise DlcError.of("E0802", f"the recipe {recipe.name} has no loss", span=recipe.span)
+        raise DlcError.of("E1002", f"the recipe {recipe.name} has no loss", span=recipe.span)
     outputs = {LOSS: loss, **{o.name: forward.result(o.tensor) for o in wanted}}
     return Graph(f"{network.name}.train", (*forward.inputs.values(), labels, step, seed), outputs, forward.updates)
 
