@@ -16,7 +16,6 @@ import hashlib
 import mmap
 import struct
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -95,6 +94,8 @@ def digest(data: memoryview) -> str:
     if len(parts) < 2:
         digests = [hashlib.sha256(part).digest() for part in parts]
     else:
+        from concurrent.futures import ThreadPoolExecutor  # 5 ms that small artifacts never need
+
         with ThreadPoolExecutor(threads.available()) as workers:
             digests = list(workers.map(lambda part: hashlib.sha256(part).digest(), parts))
     return hashlib.sha256(b"".join(digests)).hexdigest()
@@ -135,7 +136,8 @@ def _manifest(
 
 
 def load_artifact(path: str | Path) -> Artifact:
-    """Opens an artifact. Its weights are arrays over the mapped file: pages that are written become private copies.
+    """Opens an artifact. Its weights are arrays over the mapped file: pages that are written become private copies. The file
+    may be replaced or deleted meanwhile, but not overwritten in place.
 
     Every part's digest is compared first, then the processor with what the code needs. Raises RuntimeFault where the file
     is missing (R0101), no artifact (R0102), of another format (R0103), cut off (R0104), damaged (R0105), or does not fit

@@ -217,6 +217,10 @@ class Executor:
             for s, t in zip(self.program.steps, seconds, strict=True)
         ]
 
+    def trim(self) -> None:
+        """Gives the memory of calls that are over back to the system; the next call takes what it needs again."""
+        self._free.clear()
+
     def _launch(self, bound: _Bound) -> None:
         pool.enter(self._threads)
         try:
