@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -233,7 +234,9 @@ class Trainer:
         """What must be equal for a run to go on, as JSON gives it back."""
         facts = {
             "recipe": dict(self.options.recipe),
-            "data": self.data.fingerprint,
+            "samples": self.data.fingerprint,
+            "preprocessing": zlib.crc32(msgspec.json.encode(self.data.preprocessing)),
+            "augment": [str(transform) for transform in self.options.augment],
             "seed": self.options.seed,
             "batch": self.options.batch,
             "steps": self.total,
@@ -254,8 +257,9 @@ class Trainer:
         self._log.write_recipe(
             {
                 **self.options.recipe,
-                "preprocessing": msgspec.to_builtins(self.data.preprocessing),
-                "classes": list(self.data.classes),
+                "augment": [str(transform) for transform in self.options.augment],
+                "preprocessing": self.data.preprocessing,
+                "classes": self.data.classes,
                 "samples": self.data.fingerprint,
             }
         )
@@ -317,4 +321,5 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return "not given" if value is None else str(value)
+    text = "not given" if value is None else str(value)
+    return text if len(text) <= 80 else text[:79] + "…"

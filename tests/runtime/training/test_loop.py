@@ -167,10 +167,17 @@ def test_another_recipe_cannot_go_on(linear, tmp_path):
     assert caught.value.code == "R0426"
 
 
+def test_other_augmentation_cannot_go_on(linear, tmp_path):
+    linear.trainer(tmp_path, epochs=2).run()
+
+    with pytest.raises(RuntimeFault, match=r"augment was \['Shift"):
+        linear.trainer(tmp_path, epochs=2, augment=()).run(resume=True)
+
+
 def test_other_data_cannot_go_on(linear, tmp_path):
     linear.trainer(tmp_path, epochs=2).run()
 
-    with pytest.raises(RuntimeFault, match="data was"):
+    with pytest.raises(RuntimeFault, match="samples was"):
         linear.trainer(tmp_path, steps=14, epochs=None, validate=0.26).run(resume=True)
 
 
