@@ -1,7 +1,7 @@
 """The one way a spec is written: spaces, indentation and line ends; words, comments and their order stay.
 
 Four spaces indent. The author's line ends are kept where they are good style: before `->`, after `=` of a block, and behind
-an opening bracket, which puts its items on lines of their own. Lines over 100 columns are broken at `->`, then at brackets.
+an opening bracket, which puts its items on lines of their own. Lines over 120 columns are broken at `->`, then at brackets.
 One blank line at most. The values of a section stand in one column; `=` of neighbouring assignments, comments at the ends
 of neighbouring lines, and numbers in rows do so where the author has begun it.
 """

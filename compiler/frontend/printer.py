@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from dlc.compiler.frontend.word import Word
 
-WIDTH = 100
+WIDTH = 120
 INDENT = 4
-_HEAD = 12  # a chain's lines stand under its first arrow if that is no further in
+_SHORT = 32  # breaking a bracket of no more columns gains nothing
+_HEAD = 12  # a chain's lines stand under the value behind `=`, or the first arrow, if that is no further in
 
 
 @dataclass
@@ -101,32 +102,58 @@ class Printer:
     def _sequence(self, pieces: Sequence[Piece], indent: int, *, statement: bool = False) -> None:
         """Print tokens with balanced brackets; lines after the first stand deeper than `indent`."""
         deeper = indent + INDENT
-        arrows = indent + INDENT
-        first_arrow = True
+        arrows = 0  # the column of arrows that start a line; 0 while it is open
         index = 0
         while index < len(pieces):
             piece = pieces[index]
             end = _closing(pieces, index) if piece.kind else index
             if piece.word.type == "ARROW":
-                stage = _until_arrow(pieces, index + 1)
-                wide = self._column + piece.width + _width(pieces[index + 1 : stage]) > WIDTH
-                on_line = bool(self.lines[-1].code.strip())
-                if index and on_line and (piece.broken or wide or piece.leading or self.lines[-1].comments):
+                stage = pieces[index : _until_arrow(pieces, index + 1)]
+                if index and self._breaks(stage):
+                    arrows = arrows or self._indentation + INDENT
                     self._new_line(piece, arrows)
-                elif first_arrow and self._column + 1 - indent <= _HEAD:
-                    arrows = self._column + 1
-                first_arrow = False
+                arrows = arrows or self._near(self._column + 1, indent)
             elif index and (piece.leading or self.lines[-1].comments):
                 self._new_line(piece, deeper)
-            elif statement and piece.broken and index and pieces[index - 1].word.type == "EQUAL":
-                self._new_line(piece, deeper)
-                indent, arrows = deeper, deeper + INDENT
-            if end > index and self._explodes(pieces[index : end + 1]):
-                self._exploded(pieces[index : end + 1])
-            else:
-                for inner in pieces[index : end + 1]:
-                    if not _is_spare_comma(inner, pieces, index, end):
-                        self._put(inner)
+            elif statement and not arrows and index and pieces[index - 1].word.type == "EQUAL":
+                if piece.broken:
+                    self._new_line(piece, deeper)
+                if not self._breaks_at_first_arrow(pieces, index):
+                    arrows = self._near(self._column + (not piece.broken), indent)
+            self._group(pieces[index : end + 1])
+            index = end + 1
+
+    def _breaks(self, stage: Sequence[Piece]) -> bool:
+        """Whether a line starts with the arrow of a stage."""
+        if not self.lines[-1].code.strip():
+            return False
+        arrow = stage[0]
+        return arrow.broken or bool(arrow.leading or self.lines[-1].comments) or self._column + _width(stage) > WIDTH
+
+    def _breaks_at_first_arrow(self, pieces: Sequence[Piece], index: int) -> bool:
+        arrow = _until_arrow(pieces, index)
+        return arrow < len(pieces) and pieces[arrow].broken
+
+    def _near(self, column: int, indent: int) -> int:
+        """The column, or if it is far in the usual one."""
+        return column if column - indent <= _HEAD else indent + INDENT
+
+    @property
+    def _indentation(self) -> int:
+        code = self.lines[-1].code
+        return len(code) - len(code.lstrip())
+
+    def _group(self, group: Sequence[Piece]) -> None:
+        """Print a token, or a bracket with all it holds."""
+        if len(group) > 1 and self._explodes(group):
+            self._exploded(group)
+            return
+        self._put(group[0])
+        index = 1
+        while index < len(group):
+            end = _closing(group, index) if group[index].kind else index
+            if not (group[index].word.type == "COMMA" and index == len(group) - 2 and not _is_single(group)):
+                self._group(group[index : end + 1])
             index = end + 1
 
     def _new_line(self, piece: Piece, indent: int) -> None:
@@ -139,11 +166,18 @@ class Printer:
             return False
         if any(p.leading for p in group[1:]) or any(p.trailing for p in group[:-1]):
             return True
-        return group[1].broken or self._column + _width(group) > WIDTH
+        if group[1].broken or (_is_hug(group) and group[2].broken):
+            return True
+        return self._column + _width(group) > WIDTH and sum(p.width for p in group) > _SHORT
 
     def _exploded(self, group: Sequence[Piece]) -> None:
         opener, closer = group[0], group[-1]
-        base = len(self.lines[-1].code) - len(self.lines[-1].code.lstrip())
+        if _is_hug(group) and not group[1].broken:
+            self._put(opener)
+            self._exploded(group[1 : _closing(group, 1) + 1])
+            self._put(closer)
+            return
+        base = self._indentation
         kept = group[1].broken
         self._put(opener)
         items = _items(group)
@@ -212,6 +246,17 @@ def _items(group: Sequence[Piece]) -> list[tuple[list[Piece], Piece | None]]:
     return [*items, (item, None)] if item else items
 
 
+def _is_hug(group: Sequence[Piece]) -> bool:
+    """Whether a call's only argument is a list, whose items stand as if the list had no parentheses: `chain([ … ])`."""
+    if group[0].kind != "call" or group[1].kind != "list" or group[1].leading or group[0].trailing:
+        return False
+    end = _closing(group, 1)
+    rest = group[end + 1 : -1]
+    if any(p.word.type != "COMMA" for p in rest):
+        return False
+    return end > 2 and not any(p.trailing or p.leading for p in [group[end], *rest]) and not group[-1].leading
+
+
 def _in_clause(item: Sequence[Piece]) -> bool:
     """Whether a comma stands between the names of `for a, b in …`."""
     return bool(item) and item[0].word.type == "FOR"
@@ -228,12 +273,6 @@ def _takes_comma(group: Sequence[Piece]) -> bool:
     return kind == "group" and any(comma is not None for _, comma in items)
 
 
-def _is_spare_comma(piece: Piece, pieces: Sequence[Piece], start: int, end: int) -> bool:
-    """A comma in front of a closing bracket says nothing on one line, but for `(a,)`."""
-    if piece.word.type != "COMMA":
-        return False
-    index = next(n for n in range(start, end + 1) if pieces[n] is piece)
-    if index + 1 >= len(pieces) or pieces[index + 1].word.type not in ("RPAR", "RSQB"):
-        return False
-    opener = next(n for n in range(start, index) if pieces[n].kind and _closing(pieces, n) == index + 1)
-    return not (pieces[opener].kind == "group" and len(_items(pieces[opener : index + 2])) == 1)
+def _is_single(group: Sequence[Piece]) -> bool:
+    """Whether a bracket is a tuple of one, `(a,)`: on one line only there a comma before the closing bracket says something."""
+    return group[0].kind == "group" and len(_items(group)) == 1

@@ -55,6 +55,8 @@ class Spacing:
             return before.type == "FOR" or kind not in ("COMMA", "DOT", "STAR", "RANGE", "POWER", "NAME", "NUMBER")
         if self.context.setting and self._seen == 1:
             return True
+        if self.context.setting and not self._stack and "MINUS" in (kind, before.type) and before.end == word.start:
+            return False  # `fashion-mnist`
         if kind in _TIGHT_BEFORE or before.type in _TIGHT_AFTER or self._unary:
             return False
         if "EQUAL" in (kind, before.type):
