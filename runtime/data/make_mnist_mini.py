@@ -36,5 +36,7 @@ def write(train: Split, test: Split, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m dlc.runtime.data.make_mnist_mini MNIST_DIRECTORY")
     full = Mnist().load(Path(sys.argv[1]))
     write(full.train, full.test, FILE)

@@ -18,3 +18,9 @@ def linear() -> ModuleType:
         sys.modules["linear_run"] = module
         spec.loader.exec_module(module)
     return sys.modules["linear_run"]
+
+
+@pytest.fixture(autouse=True)
+def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written, but not flushed to the disk: hundreds of checkpoints would each wait for it."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
