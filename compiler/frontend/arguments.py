@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.convert import Mismatch, convert, describe, refusal, words_of
+from dlc.compiler.frontend.operators import is_number
 from dlc.compiler.frontend.report import Report
 from dlc.compiler.frontend.signatures import FormalParameter, Signature
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
@@ -22,7 +23,7 @@ PREDICATES = ("must", "may", "holds", "is", "needs", "has", "does")  # how a sen
 
 
 def bind(
-    report: Report, signature: Signature, arguments: Sequence[ast.Argument], place: Span, notes: Sequence[str] = ()
+    report: Report, signature: Signature, arguments: Sequence[ast.Argument], place: Span
 ) -> tuple[dict[str, ast.Argument], bool]:
     """Each argument by the name of its parameter, and whether all is well; what is wrong is reported.
 
@@ -34,14 +35,14 @@ def bind(
         if argument.name is None:
             if named:
                 report.error(
-                    "E0508", "a positional argument stands behind a named one", argument.span, notes=notes,
+                    "E0508", "a positional argument stands behind a named one", argument.span,
                     help="give it its name, or move it before the named ones",
                 )  # fmt: skip
                 good = False
                 continue
             if position >= len(signature.parameters):
                 report.error(
-                    "E0503", _too_many(signature, arguments), argument.span, "one too many", notes=notes,
+                    "E0503", _too_many(signature, arguments), argument.span, "one too many",
                     help=usage(signature),
                 )  # fmt: skip
                 return bound, False
@@ -51,7 +52,7 @@ def bind(
             named, name = True, argument.name.name
             if signature.find(name) is None:
                 report.error(
-                    "E0501", f"{signature.kind} `{signature.name}` has no argument `{name}`", argument.name.span, notes=notes,
+                    "E0501", f"{signature.kind} `{signature.name}` has no argument `{name}`", argument.name.span,
                     help=did_you_mean(name, signature.names) or usage(signature),
                 )  # fmt: skip
                 good = False
@@ -59,7 +60,7 @@ def bind(
         if name in bound:
             report.error(
                 "E0504", f"`{name}` of `{signature.name}` is given twice", (argument.name or argument).span,
-                f"the first is `{_short(bound[name].value.span.text)}`", notes=notes, help="keep one of the two",
+                f"the first is `{_short(bound[name].value.span.text)}`", help="keep one of the two",
             )  # fmt: skip
             good = False
             continue
@@ -67,7 +68,7 @@ def bind(
     missing = [p.name for p in signature.parameters if p.required and p.name not in bound]
     if missing and good:
         report.error(
-            "E0502", f"{signature.kind} `{signature.name}` needs {listing(missing)}", place, notes=notes, help=usage(signature)
+            "E0502", f"{signature.kind} `{signature.name}` needs {listing(missing)}", place, help=usage(signature)
         )
         good = False
     return bound, good
@@ -90,7 +91,7 @@ def usage(signature: Signature) -> str:
 
 
 def typed(
-    report: Report, value: Any, parameter: FormalParameter, owner: str, span: Span, notes: Sequence[str] = ()
+    report: Report, value: Any, parameter: FormalParameter, owner: str, span: Span
 ) -> tuple[Any, bool]:
     """The value as the parameter wants it, and whether it is one; a wrong type or unit is reported."""
     what = f"`{parameter.name}` of `{owner}`"
@@ -100,18 +101,21 @@ def typed(
         except Mismatch:
             pass
         else:
-            report.error("E0509", f"{what} is not an angle", span, notes=notes, help=f"write {value.amount:g} without `deg`")
+            report.error("E0509", f"{what} is not an angle", span, help=f"write {value.amount:g} without `deg`")
             return POISON, False
     try:
         converted = convert(value, parameter.annotation)
     except Mismatch as mismatch:
         code = "E0509" if isinstance(value, Measure) else "E0505"
-        report.error(code, refusal(what, value, str(mismatch)), span, notes=notes, help=_advice(value, parameter))
+        report.error(code, refusal(what, value, str(mismatch)), span, help=_advice(value, parameter))
         return POISON, False
     return converted, not isinstance(converted, Poison)
 
 
 def _advice(value: object, parameter: FormalParameter) -> str:
+    if is_number(value) and "duration" in describe(parameter.annotation):
+        many = "" if value == 1 else "s"
+        return f"say of what: `{value} epoch{many}` or `{value} step{many}`"
     if isinstance(value, float) and value.is_integer() and "integer" in describe(parameter.annotation):
         return f"write {int(value)}; `//` divides integers"
     if isinstance(value, float) and "integer" in describe(parameter.annotation):
@@ -129,7 +133,6 @@ def construct(
     values: Mapping[str, Any],
     place: Span,
     spans: Mapping[str, Span],
-    notes: Sequence[str] = (),
 ) -> T | None:
     """The dataclass with these values (by field), None where it refuses them, which is reported at the argument."""
     try:
@@ -137,13 +140,13 @@ def construct(
     except (ArgumentError, ValueError, ShapeError) as error:
         sentence = getattr(error, "sentence", None)  # the runtime has an ArgumentError of its own, with the same fields
         if sentence is None:
-            report.error("E0506", f"`{signature.name}`: {error}", place, notes=notes)
+            report.error("E0506", f"`{signature.name}`: {error}", place)
         else:
             name = str(getattr(error, "field", ""))
             owner = f"`{name}` of `{signature.name}`"
             joint = " " if sentence.split(" ", 1)[0] in PREDICATES else ": "
             message, _, help = (owner + joint + sentence).partition("; ")
-            report.error("E0506", message, spans.get(name, spans.get(name + "_", place)), notes=notes, help=help)
+            report.error("E0506", message, spans.get(name, spans.get(name + "_", place)), help=help)
     except DlcError as error:
         report.add(error.diagnostics)
     return None

@@ -112,7 +112,7 @@ class Assembly:
                 "E0602", f"two things are called `{local}`{where_}", span, f"the first is at {where(taken, span)}",
                 help="weights need names of their own: change one of the labels",
             )  # fmt: skip
-        full = scope.full(local)
+        full = scope.full(local) if taken is None else scope.full(f"{local}'{len(self.bound)}")
         self.bound[stage] = full
         return full
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.apply import apply_stage
 from dlc.compiler.frontend.arguments import bind, construct, typed
-from dlc.compiler.frontend.calls import chain_note
 from dlc.compiler.frontend.convert import Mismatch, convert, words_of
 from dlc.compiler.frontend.environment import NOT_FOUND, Environment
 from dlc.compiler.frontend.functions import BUILTINS
@@ -95,6 +94,8 @@ def _leading_tensors(
             value = env.get(argument.value.name)
             if value is NOT_FOUND:
                 break
+            if isinstance(value, Poison):
+                known[id(argument.value)] = value
         else:
             value = known[id(argument.value)] = evaluator.evaluate(argument.value, env)
         if not is_tensors(value) and not (isinstance(value, list) and value and all(map(is_tensors, value))):
@@ -114,15 +115,15 @@ def _flow(evaluator: Evaluator, stage: Any, inputs: Any) -> Any:
 
 def _call_layer(evaluator: Evaluator, function: LayerFunction, node: ast.Call, env: Environment) -> Any:
     inputs, rest, known = _leading_tensors(evaluator, node.arguments, env)
+    signature = signature_of(function.layer)
     poisoned = any(isinstance(v, Poison) for v in known.values())
-    if poisoned and function.layer.arity[1] is None:
-        for argument in node.arguments:
+    positional = sum(a.name is None for a in rest)
+    if poisoned and (function.layer.arity[1] is None or positional > len(signature.parameters)):
+        for argument in node.arguments:  # the unknown value is, or may be, a tensor
             if id(argument.value) not in known:
                 evaluator.evaluate(argument.value, env)
         return POISON
-    signature = signature_of(function.layer)
-    notes = chain_note(evaluator.calls, node.span)
-    bound, good = bind(evaluator.report, signature, rest, node.function.span, notes)
+    bound, good = bind(evaluator.report, signature, rest, node.function.span)
     values: dict[str, Any] = {}
     spans: dict[str, Span] = {}
     for name, argument in bound.items():
@@ -162,7 +163,7 @@ def argument_value(
         return chosen
     else:
         value = evaluator.evaluate(node, env)
-    return typed(evaluator.report, value, parameter, owner, node.span, chain_note(evaluator.calls, node.span))
+    return typed(evaluator.report, value, parameter, owner, node.span)
 
 
 def _dotted(node: ast.Expression, env: Environment) -> str | None:
@@ -219,11 +220,10 @@ def instantiate_layer(
 ) -> Stage:
     """A fresh stage of one layer; unknown where the layer refuses its arguments."""
     signature = signature_of(function.layer)
-    notes = chain_note(evaluator.calls, span)
     if not values and any(p.required for p in signature.parameters):
-        bind(evaluator.report, signature, (), span, notes)
+        bind(evaluator.report, signature, (), span)
         return UnknownStage(span)
-    layer = construct(evaluator.report, function.layer, signature, values, span, spans, notes)
+    layer = construct(evaluator.report, function.layer, signature, values, span, spans)
     return UnknownStage(span) if layer is None else LayerStage(span, layer)
 
 
@@ -235,6 +235,9 @@ def _call_block(
     env: Environment,
     known: Mapping[int, Any],
 ) -> Stage:
+    if known and any(isinstance(v, Poison) for v in known.values()):
+        if sum(a.name is None for a in arguments) > len(function.parameters):
+            return UnknownStage(node.span)  # the unknown value may be a tensor
     bound, good = bind_declared(evaluator, function, "block", arguments, node.function.span)
     values = declared_values(evaluator, function.name, function.parameters, bound, env, known)
     if not good:
@@ -247,7 +250,7 @@ def bind_declared(
 ) -> tuple[dict[str, ast.Argument], bool]:
     """The arguments of a block's or a model's call by parameter, and whether all is well."""
     signature = declared_signature(function.name, what, function.parameters)
-    return bind(evaluator.report, signature, arguments, place, chain_note(evaluator.calls, place))
+    return bind(evaluator.report, signature, arguments, place)
 
 
 def declared_signature(name: str, what: str, parameters: Sequence[Parameter]) -> Signature:

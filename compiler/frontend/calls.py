@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlc.compiler.frontend.values import show
-from dlc.compiler.network import Frame
 from dlc.compiler.source import Span
 
 SHOWN = 6  # calls of a long chain that a message shows before it leaves some out
@@ -46,8 +45,3 @@ def where(span: Span, place: Span | None) -> str:
     if place is not None and span.file is place.file:
         return f"line {span.line}"
     return f"{span.file.name}:{span.line}"
-
-
-def frames(calls: Sequence[ActiveCall]) -> tuple[Frame, ...]:
-    """The block calls as a layer keeps them, innermost first."""
-    return tuple(Frame(c.description, c.span) for c in reversed(calls) if c.span is not None)

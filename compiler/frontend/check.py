@@ -102,7 +102,7 @@ def _models(evaluator: Evaluator, file: ast.File, definitions: Definitions) -> d
         function = definitions.names.get(item.name.name)
         if not isinstance(function, ModelFunction) or function.declaration is not item:
             continue
-        if any(p.default is None for p in function.parameters):
+        if any(p.default is None for p in function.parameters) or function.name in evaluator.endless:
             continue
         network = elaborate(evaluator, function, {}, None)
         if network is not None:

@@ -183,7 +183,12 @@ def describe(annotation: Any, plural: bool = False) -> str:
     if origin is Annotated:
         return describe(arms[0], plural)
     if origin in (Union, types.UnionType):
-        words = [describe(a, plural) for a in arms if a is not type(None)]
+        words: list[str] = []
+        for arm in arms:
+            if get_origin(arm) is Literal:
+                words += [f"`{word}`" for word in get_args(arm)]
+            elif arm is not type(None):
+                words.append(describe(arm, plural))
         words = list(dict.fromkeys(words))
         return ", ".join(words[:-1]) + (" or " if len(words) > 1 else "") + words[-1]
     if origin is Literal:

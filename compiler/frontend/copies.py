@@ -24,6 +24,31 @@ def copy_stage(stage: Stage, made: dict[Stage, Stage] | None = None) -> Stage:
     return made[stage]
 
 
+def count_stages(stage: Stage, enough: int) -> int:
+    """How many stages a stage is made of, itself included; counting ends at `enough`."""
+    count, stack = 0, [stage]
+    while stack and count < enough:
+        count += 1
+        stack.extend(parts(stack.pop()))
+    return count
+
+
+def parts(stage: Stage) -> tuple[Stage, ...]:
+    """The stages that a stage is made of."""
+    match stage:
+        case ChainStage() | NumberedStage():
+            return stage.stages
+        case ForkStage():
+            return stage.branches
+        case ResidualStage():
+            return (stage.body, stage.shortcut)
+        case LabelledStage():
+            return (stage.stage,)
+        case BlockStage():
+            return tuple(v for v in stage.arguments.values() if isinstance(v, Stage))
+    return ()
+
+
 def _copy(stage: Stage, made: dict[Stage, Stage]) -> Stage:
     match stage:
         case LayerStage():

@@ -14,7 +14,7 @@ from dlc.compiler.frontend import ast, operators
 from dlc.compiler.frontend.apply import apply_stage
 from dlc.compiler.frontend.assembly import Assembly
 from dlc.compiler.frontend.call import call, instantiate_block, instantiate_layer
-from dlc.compiler.frontend.calls import ActiveCall, chain_note, frames
+from dlc.compiler.frontend.calls import ActiveCall
 from dlc.compiler.frontend.environment import NOT_FOUND, Environment
 from dlc.compiler.frontend.functions import BUILTINS
 from dlc.compiler.frontend.limits import DEFAULT, Limits
@@ -58,17 +58,18 @@ class Evaluator:
         self.vocabulary = vocabulary
         self.limits = limits
         self.assembly = Assembly()
-        self.calls: list[ActiveCall] = []
+        self.calls = report.calls
         self.frames: tuple[Frame, ...] = ()
         self.entered: set[BlockFunction | ModelFunction] = set()  # those whose bodies have been evaluated
         self.steps = 0
         self.depth = 0
+        self.endless: set[str] = set()  # names of what calls itself without end
 
     # Mistakes
 
     def error(self, code: str, message: str, span: Span, label: str = "", *, notes: Sequence[str] = (), help: str = "") -> Poison:
-        """Reports a mistake with the chain of calls that led there; the value that stands for it."""
-        self.report.error(code, message, span, label, notes=(*notes, *chain_note(self.calls, span)), help=help)
+        """Reports a mistake; the value that stands for it."""
+        self.report.error(code, message, span, label, notes=notes, help=help)
         return POISON
 
     def stop(self, code: str, message: str, span: Span, help: str = "") -> Stop:
@@ -81,11 +82,13 @@ class Evaluator:
         """The body of a block or a model, one call deeper. Raises Stop where that is too deep."""
         if len(self.calls) >= self.limits.block_depth:
             again = [c for c in self.calls if c.name == active.name]
+            self.endless |= {c.name for c in self.calls[-len(self.calls) // 2 :]} if len(again) > 2 else set()
             message = f"`{active.name}` calls itself without end" if len(again) > 2 else "blocks call one another too deeply"
             raise self.stop("E0901", message, span, help=f"{self.limits.block_depth} calls inside one another are the limit")
         frames_before = self.frames
         self.calls.append(active)
-        self.frames = frames(self.calls)
+        if active.span is not None:
+            self.frames = (Frame(active.description, active.span), *self.frames)
         try:
             yield
         finally:
@@ -116,6 +119,8 @@ class Evaluator:
             return known
         if node.name == "in":
             return self.error("E0406", "`in` is a block's input; there is none here", node.span)
+        if self.report.has(node.span, "E0407"):
+            return POISON
         candidates = {*env.visible(), *self.vocabulary.layers, *BUILTINS, "identity"}
         return self.error("E0401", f"unknown name `{node.name}`", node.span, help=did_you_mean(node.name, candidates))
 
@@ -333,8 +338,8 @@ class Evaluator:
 
     def chain(self, node: ast.Chain, env: Environment) -> Any:
         first = self.evaluate(node.stages[0], env)
-        if is_tensors(first) or isinstance(first, Poison):
-            value = first
+        if is_tensors(first) or isinstance(first, (Poison, UnknownStage)):
+            value = POISON if isinstance(first, UnknownStage) else first
             for item in node.stages[1:]:
                 if isinstance(item, ast.Output):
                     self.assembly.add_output(self, item, value)

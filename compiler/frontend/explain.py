@@ -64,11 +64,19 @@ def _shortcut(value: Any, body: Tensor, shortcut: Tensor) -> str:
 def _mend(stage: LayerStage, given: Tensor) -> str:
     """What would make a single input fit."""
     layer = stage.layer
-    if len(given.shape) == 1 and hasattr(layer, "kernel"):
-        return f"the image is gone by then: {made_by(given, stage.span)}"
-    if hasattr(layer, "kernel") and getattr(layer, "pad", None) in (0, "valid"):
-        return "`pad=same` keeps height and width, or leave out a pool before it"
-    return ""
+    kernel = getattr(layer, "kernel", None)
+    if kernel is None:
+        return ""
+    if len(given.shape) == 1:
+        return "convolutions and pools stand before `flatten`"
+    sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    if all(k <= n for k, n in zip(sides, given.shape[1:], strict=True)):
+        return ""
+    if isinstance(given.producer, NetworkInput):
+        return "the image is smaller than the window"
+    if layer.keyword.endswith("pool"):
+        return "use a smaller window, or leave out a pool before it"
+    return "`pad=same` keeps height and width; or leave out a pool before it"
 
 
 def made_by(tensor: Tensor, place: Span) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlc.compiler.frontend import ast, operators
-from dlc.compiler.frontend.copies import copy_stage
+from dlc.compiler.frontend.copies import copy_stage, count_stages
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.lambdas import run_lambda
 from dlc.compiler.frontend.operators import is_number
@@ -127,6 +127,7 @@ def repeat(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Envi
         stages = [evaluator.stage(value, item.body.span) for value in made]
     else:
         first = evaluator.stage(item, item_node.span)
+        _prepare(evaluator, count * (count_stages(first, evaluator.limits.layers) - 1), node)
         stages = [copy_stage(first) for _ in range(count)]
     return NumberedStage(node.span, tuple(stages), "repeat")
 

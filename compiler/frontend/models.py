@@ -33,7 +33,7 @@ class ModelDefinition:
 def elaborate(evaluator: Evaluator, model: ModelFunction, values: Mapping[str, Any], span: Span | None) -> Network | None:
     """The network of a model for these arguments; None where something is wrong with it, which is reported."""
     before = evaluator.report.count
-    outer, calls, frames = evaluator.assembly, list(evaluator.calls), evaluator.frames
+    outer, depth, frames = evaluator.assembly, len(evaluator.calls), evaluator.frames
     evaluator.steps = 0
     evaluator.assembly = Assembly()
     try:
@@ -41,7 +41,8 @@ def elaborate(evaluator: Evaluator, model: ModelFunction, values: Mapping[str, A
     except Stop:
         network = None
     finally:
-        evaluator.assembly, evaluator.calls, evaluator.frames = outer, calls, frames
+        evaluator.assembly, evaluator.frames = outer, frames
+        del evaluator.calls[depth:]
     return network if evaluator.report.count == before else None
 
 
@@ -149,8 +150,13 @@ def _expect(evaluator: Evaluator, body: ast.Body | None, env: Environment, netwo
             check_expectation(evaluator, statement, evaluator.evaluate(statement.value, env), network)
 
 
+LOOSE = ("E0408", "E0603", "E0604", "E0607")  # mistakes that leave layers without a way to an output
+
+
 def _dead(evaluator: Evaluator, network: Network) -> None:
     """Reports layers that no output needs, at the last of each row of them, and inputs that nothing takes."""
+    if any(d.code in LOOSE for d in evaluator.report.found.values()):
+        return  # what is loose has been reported
     needed: set[object] = set()
     stack = [o.tensor for o in network.outputs]
     while stack:

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dlc.compiler.frontend import ast
+from dlc.compiler.frontend.convert import words_of
 from dlc.compiler.frontend.functions import BUILTINS
 from dlc.compiler.frontend.report import Report
+from dlc.compiler.frontend.signatures import signature_of
 from dlc.compiler.frontend.suggestions import did_you_mean
 from dlc.compiler.frontend.vocabulary import Vocabulary
 from dlc.compiler.source import Span
@@ -45,6 +47,7 @@ class Names:
         scope: Names | None = self
         while scope is not None:
             if name in scope.later:
+                scope.used.add(name)
                 return True
             scope = scope.parent
         return False
@@ -56,6 +59,7 @@ class NameChecker:
     def __init__(self, report: Report, vocabulary: Vocabulary, file_names: Iterable[str]) -> None:
         self.report = report
         self.file = Names(defined=dict.fromkeys(file_names))  # type: ignore[arg-type]  # their places are not needed
+        self.layers = vocabulary.layers
         self.known = {*vocabulary.layers, *BUILTINS, "identity", "none"}
         self.accepted = self.known | vocabulary.words | set(vocabulary.initializers)
 
@@ -184,13 +188,29 @@ class NameChecker:
                     for condition in clause.conditions:
                         self._expression(condition, inner)
                 self._expression(node.element, inner)
+            case ast.Call(function=ast.Name()):
+                self._expression(node.function, names)
+                self._arguments(node, names)
             case ast.Argument():
                 self._expression(node.value, names)
             case _:
                 for child in ast.children(node):
                     self._expression(child, names)
 
-    def _name(self, node: ast.Name, names: Names) -> None:
+    def _arguments(self, node: ast.Call, names: Names) -> None:
+        """The arguments of a call by name; where a layer's argument takes words, those are what an unknown name may mean."""
+        layer = self.layers.get(node.function.name) if isinstance(node.function, ast.Name) else None
+        for argument in node.arguments:
+            parameter = None
+            if layer is not None and argument.name is not None:
+                parameter = signature_of(layer).find(argument.name.name)
+            words = words_of(parameter.annotation) if parameter is not None else frozenset()
+            if isinstance(argument.value, ast.Name):
+                self._name(argument.value, names, words)
+            else:
+                self._expression(argument.value, names)
+
+    def _name(self, node: ast.Name, names: Names, words: frozenset[str] = frozenset()) -> None:
         if names.use(node.name) or node.name in self.accepted:
             return
         if node.name == "in":
@@ -199,7 +219,7 @@ class NameChecker:
             help = "statements run from top to bottom: move the definition up"
             self.report.error("E0407", f"`{node.name}` is used before it is defined", node.span, help=help)
         else:
-            help = did_you_mean(node.name, {*names.visible(), *self.known})
+            help = did_you_mean(node.name, words) or did_you_mean(node.name, {*names.visible(), *self.known})
             self.report.error("E0401", f"unknown name `{node.name}`", node.span, help=help)
 
 

@@ -54,7 +54,7 @@ def binary(sign: str, left: Any, right: Any, limits: Limits) -> Any:
         if times > 0 and len(sequence) * times > longest:
             raise _too_long(sequence, limits)
         return sequence * max(times, 0)
-    raise OperandError("E0507", f"`{sign}` takes numbers, not {kind(left)} and {kind(right)}")
+    raise OperandError("E0507", f"`{sign}` does not work on {kind(left)} and {kind(right)}")
 
 
 def _repeated(left: Any, right: Any) -> tuple[Any, int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dlc.compiler.errors import Diagnostic, DlcError
+from dlc.compiler.frontend.calls import ActiveCall, chain_note
 from dlc.compiler.frontend.limits import DEFAULT, Limits
 from dlc.compiler.source import Span
 
@@ -17,11 +18,12 @@ class Stop(Exception):
 @dataclass
 class Report:
     """The diagnostics so far. A second one of the same code at the same place is dropped: a block that is called
-    many times reports its mistake once, with the chain of the first call."""
+    many times reports its mistake once, with the chain of the first call, which is added to its notes."""
 
     limits: Limits = DEFAULT
     found: dict[tuple[object, ...], Diagnostic] = field(default_factory=dict)
     count: int = 0  # mistakes met so far, those that were dropped included
+    calls: list[ActiveCall] = field(default_factory=list)  # the blocks that are being evaluated, outermost first
     origin: tuple[str, ...] = ()  # texts in the order they were read: diagnostics come out by file, then by place
 
     def error(
@@ -30,11 +32,15 @@ class Report:
         self.count += 1
         key = (code, span.file.name, span.start, span.end) if span is not None else (code, message)
         if key not in self.found and len(self.found) < self.limits.errors:
-            self.found[key] = Diagnostic(code, message, span, label, tuple(notes), help)
+            self.found[key] = Diagnostic(code, message, span, label, (*notes, *chain_note(self.calls, span)), help)
 
     def add(self, diagnostics: Sequence[Diagnostic]) -> None:
         for d in diagnostics:
             self.error(d.code, d.message, d.span, d.label, notes=d.notes, help=d.help)
+
+    def has(self, span: Span, code: str) -> bool:
+        """Whether this mistake has been reported at this place."""
+        return (code, span.file.name, span.start, span.end) in self.found
 
     @property
     def diagnostics(self) -> list[Diagnostic]:

@@ -43,7 +43,7 @@ def read_settings(
     for setting in section.settings:
         name = setting.name.name
         if name not in known:
-            help = did_you_mean(name, known) or f"there are {listing(known, 20)}"
+            help = MOVED.get(name, "") or did_you_mean(name, known) or f"there are {listing(known, 20)}"
             evaluator.error("E0801", f"unknown setting `{name}` in a {section.kind} section", setting.name.span, help=help)
         elif name in lines and name not in grouped:
             first = lines[name][0].name.span.line
@@ -53,20 +53,38 @@ def read_settings(
             lines[name] = (*lines.get(name, ()), setting)
         if not setting.items and name in known:
             evaluator.error("E0803", f"`{name}` has no value", setting.name.span)
-    for name in required:
-        if name not in lines and not any(s.name.name == name for s in section.settings):
-            evaluator.error("E0804", f"{what} has no `{name}`", section.name.span, help=EXAMPLES.get(name, ""))
+    given = {s.name.name for s in section.settings}
+    missing = [names for names in required if not given & set(names.split("|"))]
+    if missing:
+        shown = listing(m.replace("|", "` or `") for m in missing)
+        examples = "; ".join(EXAMPLES[m] for m in missing)
+        evaluator.error("E0804", f"{what} has no {shown}", section.name.span, help=f"for example: {examples}")
     return Settings(section, {k: v for k, v in lines.items() if all(line.items for line in v)})
 
 
 LISTS = ("metrics", "regularize", "augment")
 EXAMPLES = {
-    "source": "add a line such as `source mnist-mini`",
-    "model": "add a line such as `model LeNet5`",
-    "data": "add a line such as `data mnist`",
-    "loss": "add a line such as `loss cross_entropy`",
-    "optimizer": "add a line such as `optimizer sgd(lr=0.1, momentum=0.9)`",
+    "source": "`source mnist-mini`",
+    "model": "`model LeNet5`",
+    "data": "`data mnist`",
+    "loss": "`loss cross_entropy`",
+    "optimizer": "`optimizer sgd(lr=0.1, momentum=0.9)`",
+    "epochs|steps": "`epochs 12`",
 }
+MOVED = {
+    "lr": "the rate is the optimizer's: `optimizer sgd(lr=0.1)`",
+    "learning_rate": "the rate is the optimizer's: `optimizer sgd(lr=0.1)`",
+    "momentum": "momentum is the optimizer's: `optimizer sgd(lr=0.1, momentum=0.9)`",
+    "weight_decay": "write `regularize l2(5e-4)`, or `decay(5e-4)` for the decoupled form",
+    "l2": "write `regularize l2(5e-4)`",
+    "warmup": "write `schedule warmup(1 epoch) then …`",
+    "dropout": "dropout is a layer: `-> dropout(0.5)`",
+    "label_smoothing": "it is the loss's: `loss cross_entropy(label_smoothing=0.1)`",
+    "augment": "augmentation belongs to the data section",
+    "normalize": "normalisation belongs to the data section",
+    "device": "the processor is chosen when it runs: `dlc train --target cpu`",
+}
+"""Settings of other systems, and where what they set is found here."""
 
 
 def single(evaluator: Evaluator, setting: ast.Setting, what: str) -> ast.Expression | None:
@@ -119,15 +137,17 @@ def number(
     if given == "%" and unit == "%":
         amount, given = amount / 100, "%"
     if given not in ("", unit):
-        evaluator.error("E0806", f"`{name}` takes {wanted}, not {value}", span, help=f"write `{name} {value.amount:g}`")
+        other = {"epoch": "epochs", "step": "steps"}.get(given, name) if name in ("epochs", "steps") else name
+        evaluator.error("E0806", f"`{name}` takes {wanted}, not {value}", span, help=f"write `{other} {value.amount:g}`")
         return None
     if isinstance(amount, bool) or not isinstance(amount, (int, float)) or (whole and not isinstance(amount, int)):
         evaluator.error("E0806", f"`{name}` takes {wanted}, not {kind(value)}", span)
         return None
     if amount < least or amount > most or (above and amount == least):
         low = f"above {least:g}" if above else f"at least {least:,.14g}"
-        bound = low if most == float("inf") else f"{low} and at most {most:,.14g}"
-        help = f"a fraction: `{name} {amount:g}%`" if unit == "%" and 1 < amount <= 100 else ""
+        bound = f"at most {most * 100:g}%" if unit == "%" else f"at most {most:,.14g}"
+        bound = bound if amount > most else low
+        help = f"a fraction: `{name} {amount:g}%`" if unit == "%" and not given and 1 < amount <= 100 * most else ""
         evaluator.error("E0807", f"`{name}` must be {bound}, not {setting.items[0].value.span.text}", span, help=help)
         return None
     return amount

@@ -13,7 +13,7 @@ from dlc.compiler.frontend.losses import elaborate_loss
 from dlc.compiler.frontend.models import called_model, elaborate
 from dlc.compiler.frontend.regularizers import elaborate_regularizers
 from dlc.compiler.frontend.sections import Settings, chosen, dotted, number, plain, read_settings, single, written
-from dlc.compiler.frontend.suggestions import did_you_mean, listing
+from dlc.compiler.frontend.suggestions import closest, did_you_mean, listing
 from dlc.compiler.network import Network
 from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
 from dlc.compiler.selection import matches
@@ -22,7 +22,7 @@ SETTINGS = (
     "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "epochs", "steps", "stop", "metrics",
     "seed",
 )  # fmt: skip
-REQUIRED = ("model", "data", "loss", "optimizer")
+REQUIRED = ("model", "data", "loss", "optimizer", "epochs|steps")
 GROUPED = ("optimizer", "init")
 LARGEST_BATCH = 1_000_000
 LARGEST_SEED = 2**32 - 1
@@ -163,8 +163,9 @@ class Recipes:
         names = [n for n, spec in network.parameter_specs().items() if spec.trainable]
         if not any(matches(pattern.name, n) for n in names):
             scopes = {n.rpartition(".")[0] for n in names} | {n.partition(".")[0] for n in names} | {*names}
-            near = did_you_mean(pattern.name.removesuffix(".*"), scopes)
-            help = near or f"they are called {listing(names, 4)}"
+            tail = ".*" if pattern.name.endswith(".*") else ""
+            near = closest(pattern.name.removesuffix(".*"), scopes)
+            help = f"did you mean `{near}{tail}`?" if near else f"they are called {listing(names, 4)}"
             self.evaluator.error("E0813", f"no parameter of {network.name} is called `{pattern.name}`", pattern.span, help=help)
 
     def _schedules(self, settings: Settings) -> tuple[Any, ...]:
@@ -206,10 +207,6 @@ class Recipes:
 
     def _length(self, settings: Settings) -> dict[str, float | None]:
         epochs, steps = settings.line("epochs"), settings.line("steps")
-        section = settings.section
-        if epochs is None and steps is None and not any(s.name.name in ("epochs", "steps") for s in section.settings):
-            message = f"train `{section.name.name}` has neither `epochs` nor `steps`"
-            self.evaluator.error("E0804", message, section.name.span, help="add a line such as `epochs 12`")
         if epochs is not None and steps is not None:
             message = "training is as long as `epochs` or as `steps` say, not both"
             self.evaluator.error("E0802", message, steps.name.span, help="keep one of the two")

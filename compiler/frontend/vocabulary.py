@@ -55,9 +55,13 @@ class Vocabulary:
 
     def catalog_for(self, annotation: object) -> Catalog | None:
         """The catalog whose members a field of this annotation takes (`init: Initializer`), None for plain values."""
-        if not isinstance(annotation, type):
+        if not isinstance(annotation, type) or annotation in PLAIN:
             return None
         for _, catalog in self.catalogs:
-            if any(issubclass(member, annotation) for member in catalog.values()) and annotation is not object:
+            if any(issubclass(member, annotation) for member in catalog.values()):
                 return catalog
         return None
+
+
+PLAIN = frozenset({int, float, bool, str, list, tuple, object, type(None)})
+"""Types that no catalog has members of."""
