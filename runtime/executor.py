@@ -3,8 +3,8 @@
 For each batch size there is a memory plan; for each call that runs at the same time a workspace: one arena, and the list
 of kernel calls with their arguments bound to it. Running is then a loop over that list: in machine code where the program has
 a driver, so that Python's global lock is let go once for the whole run and not once for each kernel; else in Python. Small
-inputs and outputs (up to `SMALL` bytes) live in the workspace and are copied, which costs less than binding; large ones are
-bound to the caller's arrays for the call.
+inputs and outputs (up to `binding.SMALL` bytes) live in the workspace and are copied, which costs less than binding; large
+ones are bound to the caller's arrays for the call.
 
 A driver is a function (table's address, steps) -> the first step that failed, or -1. The table has three 8-byte words for
 each step: the handle of the kernel, the address of its arguments, their number; an argument is a `TVMFFIAny`, two words.
@@ -16,31 +16,20 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from dlc.runtime import threads as pool
-from dlc.runtime.arrays import aligned_empty, check_inputs, check_output, element_type, is_aligned, writable_alias
+from dlc.runtime.arrays import aligned_empty, check_inputs, check_output, element_type, is_aligned
+from dlc.runtime.binding import PLANS, Binder, Bound, Kernel, Workspace, variant
 from dlc.runtime.device import require_device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.library import load_runtime
-from dlc.runtime.memory import MemoryPlan, aligned, plan_memory, resolve_shape
+from dlc.runtime.memory import MemoryPlan, plan_memory, resolve_shape
 from dlc.runtime.names import suggest
-from dlc.runtime.plan import BATCH, Program, Slot
-
-SMALL = 16 * 1024
-"""Bytes up to which an input or output is copied rather than bound: the copy takes about a microsecond."""
-
-PLANS = 16
-"""Batch sizes whose plans and bound calls are kept; the oldest goes first."""
-
-_TENSOR = 70  # TVMFFITypeIndex.kTVMFFITensor, in the first word of an argument
-
-Kernel = Callable[..., Any]
-Arguments = list[Any]
+from dlc.runtime.plan import BATCH, Program
 
 
 @dataclass(frozen=True)
@@ -52,38 +41,6 @@ class StepTime:
     kernel: str
     seconds: float
     flops: int
-
-
-class _Loose:
-    """An input or output that is bound anew for each call: for each shape it is seen as, the arguments that hold it (a
-    step's list and the place in it, and the place in the driver's words)."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.places: dict[tuple[int, ...], list[tuple[Arguments, int, int]]] = {}
-
-
-class _Bound:
-    """The calls of one workspace for one batch size."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Kernel, Arguments]] = []
-        self.words: np.ndarray | None = None  # the driver's arguments, [arguments of all steps, 2]
-        self.table: np.ndarray | None = None  # the driver's table, [steps, 3]
-        self.table_address = 0
-        self.staged: list[np.ndarray | None] = []  # per input: where to copy it, None if bound
-        self.results: list[np.ndarray | None] = []  # per output: where it arrives, None if bound
-        self.loose_inputs: list[_Loose] = []
-        self.loose_outputs: list[_Loose] = []
-
-
-class _Workspace:
-    """The memory of one call at a time: the arena, which grows to the largest batch seen, and the calls bound to it."""
-
-    def __init__(self) -> None:
-        self.arena = aligned_empty((0,), np.dtype(np.uint8))
-        self.bound: OrderedDict[int, _Bound] = OrderedDict()
-        self.copies: dict[int, np.ndarray] = {}  # aligned copies of large inputs that are not aligned themselves
 
 
 class Executor:
@@ -103,20 +60,20 @@ class Executor:
     ) -> None:
         require_device(program.device)
         self.program = program
-        self._tensor: Callable[[np.ndarray], Any] = load_runtime().from_dlpack
+        tensor = load_runtime().from_dlpack
         self._threads = pool.resolve(threads)
-        self._kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
+        kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
         self._driver: Callable[[int, int], int] | None = function(program.driver) if program.driver else None
-        self._weights = _check_weights(program, weights)
-        self._weight_tensors: dict[int, Any] = {}
+        self._binder = Binder(program, kernels, _check_weights(program, weights), tensor, self._driver is not None)
         self._input_number = {spec.name: i for i, spec in enumerate(program.inputs)}
         self._output_number = {spec.name: i for i, spec in enumerate(program.outputs)}
         self._input_types = [element_type(spec.dtype) for spec in program.inputs]
         self._output_types = [element_type(spec.dtype) for spec in program.outputs]
         self._leading = next((i for i, s in enumerate(program.inputs) if s.shape and s.shape[0] == BATCH), -1)
+        self._fixed_batch = 1 if program.batch == BATCH else program.batch
         self._shapes: dict[int, tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] = {}
         self._plans: OrderedDict[int, MemoryPlan] = OrderedDict()
-        self._free: deque[_Workspace] = deque(maxlen=max(4, pool.available()))
+        self._free: deque[Workspace] = deque(maxlen=max(4, pool.available()))
         self._lock = threading.Lock()
 
     @property
@@ -163,21 +120,21 @@ class Executor:
         try:
             workspace = self._free.pop()
         except IndexError:
-            workspace = _Workspace()
+            workspace = Workspace()
+        bound = workspace.bound.get(batch) or self._binder.bind(workspace, self.plan(batch))
         try:
-            bound = workspace.bound.get(batch) or self._bind(workspace, batch)
             for view, value in zip(bound.staged, values, strict=True):
                 if view is not None:
                     view[...] = value
             if bound.loose_inputs:
-                self._bind_inputs(workspace, bound, values)
+                self._binder.bind_inputs(workspace, bound, values)
             if given is not None or bound.loose_outputs:
                 return self._run_to(bound, batch, given)
             self._launch(bound)
             return [view.copy() for view in bound.results]  # type: ignore[union-attr]  # none is loose
         finally:
-            if bound.loose_inputs:
-                _release(bound.loose_inputs)
+            for loose in bound.loose_inputs:
+                loose.release()
             self._free.append(workspace)
 
     def profile(self, inputs: Mapping[str, Any], repeats: int = 10) -> list[StepTime]:
@@ -191,14 +148,14 @@ class Executor:
         if batch == 0 or repeats < 1:
             raise RuntimeFault("R0205", "a profile needs at least one sample and one run")
         self._remember_shapes(batch)
-        workspace = _Workspace()
-        bound = self._bind(workspace, batch)
+        workspace = Workspace()
+        bound = self._binder.bind(workspace, self.plan(batch))
         for view, value in zip(bound.staged, values, strict=True):
             if view is not None:
                 view[...] = value
-        self._bind_inputs(workspace, bound, values)
+        self._binder.bind_inputs(workspace, bound, values)
         targets = [aligned_empty(s, t) for s, t in zip(self._shapes[batch][1], self._output_types, strict=True)]
-        self._bind_outputs(bound, targets)
+        self._binder.bind_outputs(bound, targets)
         times = np.empty((repeats + 1, len(bound.calls)))
         pool.enter(self._threads)
         try:
@@ -211,9 +168,7 @@ class Executor:
             pool.leave()
         seconds = np.median(times[1:], axis=0)
         return [
-            StepTime(
-                s.layer, s.what, _variant(s.kernel, s.kernel_one, batch), float(t), s.flops * batch + s.flops_fixed
-            )
+            StepTime(s.layer, s.what, variant(s.kernel, s.kernel_one, batch), float(t), s.flops * batch + s.flops_fixed)
             for s, t in zip(self.program.steps, seconds, strict=True)
         ]
 
@@ -221,7 +176,7 @@ class Executor:
         """Gives the memory of calls that are over back to the system; the next call takes what it needs again."""
         self._free.clear()
 
-    def _launch(self, bound: _Bound) -> None:
+    def _launch(self, bound: Bound) -> None:
         pool.enter(self._threads)
         try:
             if self._driver is None:
@@ -238,7 +193,7 @@ class Executor:
     def _quick_batch(self, values: Sequence[Any]) -> int:
         """The number of samples if every value is already just right, as it is in nearly every call; else -1."""
         if self._leading < 0:
-            batch = 1
+            batch = self._fixed_batch
         else:
             leading = values[self._leading]
             if type(leading) is not np.ndarray or not leading.ndim:
@@ -277,7 +232,7 @@ class Executor:
             )
         return results
 
-    def _run_to(self, bound: _Bound, batch: int, given: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+    def _run_to(self, bound: Bound, batch: int, given: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
         """Runs with outputs bound to the caller's arrays, or to new ones."""
         wanted = list(given) if given is not None else [None] * len(bound.results)
         targets: list[np.ndarray] = []
@@ -288,11 +243,12 @@ class Executor:
                 targets.append(bound.results[number])  # type: ignore[arg-type]  # just tested
             else:
                 targets.append(aligned_empty(self._shapes[batch][1][number], self._output_types[number]))
-        self._bind_outputs(bound, targets)
+        self._binder.bind_outputs(bound, targets)
         try:
             self._launch(bound)
         finally:
-            _release(bound.loose_outputs)
+            for loose in bound.loose_outputs:
+                loose.release()
         results = []
         for view, array, target in zip(bound.results, wanted, targets, strict=True):
             source = target if view is None else view
@@ -303,133 +259,6 @@ class Executor:
                 array[...] = source
             results.append(array)
         return results
-
-    def _bind_inputs(self, workspace: _Workspace, bound: _Bound, values: Sequence[Any]) -> None:
-        for loose in bound.loose_inputs:
-            array = values[loose.index]
-            if is_aligned(array):
-                array = writable_alias(array)
-            else:
-                copy = workspace.copies.get(loose.index)
-                if copy is None or copy.shape != array.shape:
-                    copy = workspace.copies[loose.index] = aligned_empty(array.shape, array.dtype)
-                copy[...] = array
-                array = copy
-            self._fill(bound, loose, array)
-
-    def _bind_outputs(self, bound: _Bound, targets: Sequence[np.ndarray]) -> None:
-        for loose in bound.loose_outputs:
-            self._fill(bound, loose, targets[loose.index])
-
-    def _fill(self, bound: _Bound, loose: _Loose, array: np.ndarray) -> None:
-        for shape, places in loose.places.items():
-            tensor = self._tensor(array if array.shape == shape else array.reshape(shape))
-            for arguments, position, word in places:
-                arguments[position] = tensor
-                if bound.words is not None:
-                    bound.words[word, 1] = tensor.__chandle__()
-
-    def _bind(self, workspace: _Workspace, batch: int) -> _Bound:
-        """The calls for a batch size in a workspace, all arguments bound but those of large inputs and outputs."""
-        plan = self.plan(batch)
-        program = self.program
-        small = [_small_size(spec.shape, spec.dtype, batch) for spec in (*program.inputs, *program.outputs)]
-        needed = aligned(plan.peak) + sum(small)
-        if needed > workspace.arena.nbytes:
-            workspace.bound.clear()
-            workspace.arena = _allocate(needed, batch)
-        starts = np.cumsum([aligned(plan.peak), *small])
-        bound = _Bound()
-        views: list[np.ndarray | None] = []
-        for spec, size, start in zip((*program.inputs, *program.outputs), small, starts[:-1], strict=True):
-            view = self._view(workspace, int(start), resolve_shape(spec.shape, batch), spec.dtype) if size else None
-            views.append(view)
-        bound.staged, bound.results = views[: len(program.inputs)], views[len(program.inputs) :]
-        tensors = [self._slot_tensor(i, slot, workspace, bound, plan) for i, slot in enumerate(program.slots)]
-        loose: dict[tuple[str, int], _Loose] = {}
-        word = 0
-        for step in program.steps:
-            arguments = [tensors[index] for index in step.slots]
-            bound.calls.append((self._kernels[_variant(step.kernel, step.kernel_one, batch)], arguments))
-            for position, index in enumerate(step.slots):
-                slot = program.slots[index]
-                if tensors[index] is None:
-                    number = (self._input_number if slot.place == "input" else self._output_number)[slot.name]
-                    entry = loose.setdefault((slot.place, number), _Loose(number))
-                    shape = resolve_shape(slot.shape, batch)
-                    entry.places.setdefault(shape, []).append((arguments, position, word + position))
-            word += len(arguments)
-        bound.loose_inputs = [entry for (place, _), entry in loose.items() if place == "input"]
-        bound.loose_outputs = [entry for (place, _), entry in loose.items() if place == "output"]
-        if self._driver is not None:
-            _fill_table(bound)
-        workspace.bound[batch] = bound
-        if len(workspace.bound) > PLANS:
-            workspace.bound.popitem(last=False)
-        return bound
-
-    def _slot_tensor(self, index: int, slot: Slot, workspace: _Workspace, bound: _Bound, plan: MemoryPlan) -> Any:
-        """The tensor of a slot; None if it is bound for each call."""
-        shape = resolve_shape(slot.shape, plan.batch)
-        if slot.place == "arena":
-            if slot.storage not in plan.offsets:
-                return None
-            return self._tensor(self._view(workspace, plan.offsets[slot.storage], shape, slot.dtype))
-        if slot.place == "weight":
-            tensor = self._weight_tensors.get(index)
-            if tensor is None:
-                tensor = self._weight_tensors[index] = self._tensor(self._weights[slot.name].reshape(shape))
-            return tensor
-        view = (
-            bound.staged[self._input_number[slot.name]]
-            if slot.place == "input"
-            else bound.results[self._output_number[slot.name]]
-        )
-        return None if view is None else self._tensor(view.reshape(shape))
-
-    @staticmethod
-    def _view(workspace: _Workspace, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        kind = element_type(dtype)
-        return workspace.arena[start : start + prod(shape) * kind.itemsize].view(kind).reshape(shape)
-
-
-def _variant(kernel: str, kernel_one: str, batch: int) -> str:
-    return kernel_one if batch == 1 and kernel_one else kernel
-
-
-def _small_size(shape: tuple[int, ...], dtype: str, batch: int) -> int:
-    """Bytes to set aside for an input or output, 0 if it is too large to be copied."""
-    size = prod(resolve_shape(shape, batch)) * element_type(dtype).itemsize
-    return aligned(size) if size <= SMALL else 0
-
-
-def _allocate(size: int, batch: int) -> np.ndarray:
-    try:
-        return aligned_empty((size,), np.dtype(np.uint8))
-    except MemoryError as error:
-        raise RuntimeFault(
-            "R0207", f"a batch of {batch} needs {size / 2**20:,.0f} MB, more than there is", help="run smaller batches"
-        ) from error
-
-
-def _fill_table(bound: _Bound) -> None:
-    """Writes the calls in the form that the driver reads."""
-    counts = [len(arguments) for _, arguments in bound.calls]
-    bound.words = np.empty((sum(counts), 2), np.int64)
-    bound.words[:, 0] = _TENSOR
-    bound.words[:, 1] = [0 if t is None else t.__chandle__() for _, arguments in bound.calls for t in arguments]
-    starts = bound.words.ctypes.data + 16 * (np.cumsum(counts) - counts)
-    handles = [kernel.__chandle__() for kernel, _ in bound.calls]  # type: ignore[attr-defined]  # tvm_ffi's functions
-    bound.table = np.array([handles, starts, counts], np.int64).T.copy()
-    bound.table_address = bound.table.ctypes.data
-
-
-def _release(entries: Sequence[_Loose]) -> None:
-    """Lets go of the caller's arrays."""
-    for loose in entries:
-        for places in loose.places.values():
-            for arguments, position, _ in places:
-                arguments[position] = None
 
 
 def _in_order(numbers: Mapping[str, int], values: Mapping[str, Any], noun: str, *, complete: bool = True) -> list[Any]:

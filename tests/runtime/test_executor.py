@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from dlc.runtime.arrays import aligned_empty
+from dlc.runtime.binding import PLANS, Workspace
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.executor import PLANS, Executor
+from dlc.runtime.executor import Executor
 from dlc.runtime.library import load_code
-from dlc.runtime.plan import BATCH, Slot
+from dlc.runtime.plan import BATCH, Slot, TensorSpec
 from tests.runtime.conftest import expected, pair_program, samples, train_program
 
 
@@ -295,3 +296,53 @@ def test_a_kernel_that_refuses_its_arguments_says_why(code: bytes, bias: np.ndar
 def test_a_wrong_number_of_threads_is_refused(pair: Executor, count: object) -> None:
     with pytest.raises(RuntimeFault, match="R0510"):
         pair.threads = count  # type: ignore[assignment]
+
+
+def test_a_program_of_one_fixed_size_keeps_its_shapes(code: bytes, bias: np.ndarray) -> None:
+    program = pair_program()
+
+    def fixed(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (5, *shape[1:]) if shape[0] == BATCH else shape
+
+    def all_fixed(specs: tuple[TensorSpec | Slot, ...]) -> tuple[TensorSpec | Slot, ...]:
+        return tuple(msgspec.structs.replace(s, shape=fixed(s.shape)) for s in specs)
+
+    program = msgspec.structs.replace(
+        program, batch=5, **{name: all_fixed(getattr(program, name)) for name in ("inputs", "outputs", "slots")}
+    )
+    executor = Executor(program, load_code(code), {"bias": bias})
+    for _ in range(2):
+        values = samples(5)
+        check(executor, *values, values, bias)
+
+    assert executor._quick_batch(values) == 5
+    assert executor.profile({"image": values[0], "shift": values[1]}, 1)[0].flops == 5 * 384
+    with pytest.raises(RuntimeFault, match=r"must have shape \[5, 3, 8, 16\], got \[4, 3, 8, 16\]"):
+        executor.run({"image": values[0][:4], "shift": values[1]})
+
+
+def test_memory_of_past_calls_can_be_given_back(pair: Executor, bias: np.ndarray) -> None:
+    values = samples(100)
+    check(pair, *values, values, bias)
+
+    pair.trim()
+
+    assert not pair._free
+    check(pair, *values, values, bias)
+
+
+def test_too_large_a_batch_is_a_fault(pair: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> np.ndarray:
+        raise MemoryError
+
+    values = dict(zip(("image", "shift"), samples(70), strict=True))
+    pair.run({name: array[:2] for name, array in values.items()})
+    with monkeypatch.context() as patch:
+        patch.setattr("dlc.runtime.binding.aligned_empty", refuse)
+        pair.trim()
+        pair._free.append(Workspace.__new__(Workspace))
+        pair._free[0].__dict__.update(arena=np.empty(0, np.uint8), bound={}, copies={})
+        with pytest.raises(RuntimeFault, match=r"R0207.*a batch of 70 needs"):
+            pair.run(values)
+
+    assert pair.run(values)["sum"].shape == (70, 384)
