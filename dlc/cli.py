@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
-MODEL = click.option("--model", help="A model of the file; default: the last one that needs no arguments.")
+MODEL = click.option("--model", help="A model of the file; default: the one its first recipe trains, or its only one.")
 SETTINGS = click.option(
     "--set",
     "settings",
@@ -38,8 +38,6 @@ WEIGHTS = click.option(
     "--weights", type=click.Path(path_type=Path), help="A .safetensors file; default: fresh weights."
 )
 
-click.rich_click.USE_MARKDOWN = False
-click.rich_click.SHOW_ARGUMENTS = True
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
