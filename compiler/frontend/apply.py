@@ -37,14 +37,18 @@ if TYPE_CHECKING:
     from dlc.compiler.frontend.evaluator import Evaluator
 
 
-def apply_stage(evaluator: Evaluator, stage: Stage, value: Any, label: str | None = None, place: Span | None = None) -> Any:
+def apply_stage(
+    evaluator: Evaluator, stage: Stage, value: Any, label: str | None = None, place: Span | None = None
+) -> Any:
     """The result of a stage on a tensor, a tuple of tensors or something unknown.
 
     `label` is the name that a label or a number gives the stage, `place` where it stands. Raises Stop at a limit.
     """
     evaluator.steps += 1
     if evaluator.steps > evaluator.limits.evaluation_steps:
-        raise evaluator.stop("E0903", f"evaluation takes more than {evaluator.limits.evaluation_steps:,} steps", stage.span)
+        raise evaluator.stop(
+            "E0903", f"evaluation takes more than {evaluator.limits.evaluation_steps:,} steps", stage.span
+        )
     if evaluator.depth >= evaluator.limits.expression_depth:
         raise evaluator.stop("E0902", "stages stand too deep inside one another", stage.span)
     evaluator.depth += 1
@@ -216,4 +220,3 @@ def _flowing(evaluator: Evaluator, result: Any, value: Any, what: str, span: Spa
 def callable_as_stage(value: Any) -> bool:
     """Whether a value is a name that stands for a stage: `relu`, a block without arguments."""
     return isinstance(value, (BlockFunction, LayerFunction, LambdaFunction))
-

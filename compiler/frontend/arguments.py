@@ -90,9 +90,7 @@ def usage(signature: Signature) -> str:
     return f"it is called as {signature.name}({', '.join(shown)})"
 
 
-def typed(
-    report: Report, value: Any, parameter: FormalParameter, owner: str, span: Span
-) -> tuple[Any, bool]:
+def typed(report: Report, value: Any, parameter: FormalParameter, owner: str, span: Span) -> tuple[Any, bool]:
     """The value as the parameter wants it, and whether it is one; a wrong type or unit is reported."""
     what = f"`{parameter.name}` of `{owner}`"
     if isinstance(value, Measure) and value.unit == "deg" and not any(word in parameter.name for word in ANGLES):

@@ -48,11 +48,17 @@ class Assembly:
 
     def add_input(self, evaluator: Evaluator, node: ast.Input, shape: Any) -> Tensor | Poison:
         """`input name: shape`; POISON where the shape is none."""
-        if isinstance(shape, Poison) or isinstance(shape, (list, tuple)) and any(isinstance(n, Poison) for n in shape):
+        if isinstance(shape, Poison) or (
+            isinstance(shape, (list, tuple)) and any(isinstance(n, Poison) for n in shape)
+        ):
             return POISON
         span = node.shape.span
-        if not isinstance(shape, (list, tuple)) or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
-            return evaluator.error("E0306", f"an input's shape is a list of integers, not {kind(shape)}", span, help=SHAPES)
+        if not isinstance(shape, (list, tuple)) or not all(
+            isinstance(n, int) and not isinstance(n, bool) for n in shape
+        ):
+            return evaluator.error(
+                "E0306", f"an input's shape is a list of integers, not {kind(shape)}", span, help=SHAPES
+            )
         if len(shape) not in (1, 3):
             message = f"an input has 1 or 3 dimensions, not {len(shape)}"
             return evaluator.error("E0306", message, span, help=SHAPES)

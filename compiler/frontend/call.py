@@ -174,9 +174,7 @@ def _dotted(node: ast.Expression, env: Environment) -> str | None:
     return node.name if isinstance(node, ast.Name) and env.get(node.name) is NOT_FOUND else None
 
 
-def _member(
-    evaluator: Evaluator, node: ast.Expression, annotation: Any, env: Environment
-) -> tuple[Any, bool] | None:
+def _member(evaluator: Evaluator, node: ast.Expression, annotation: Any, env: Environment) -> tuple[Any, bool] | None:
     """An argument that is itself out of a catalog (`init=he`); None where the parameter takes plain values."""
     catalog = evaluator.vocabulary.catalog_for(annotation)
     if catalog is None:
@@ -235,9 +233,9 @@ def _call_block(
     env: Environment,
     known: Mapping[int, Any],
 ) -> Stage:
-    if known and any(isinstance(v, Poison) for v in known.values()):
-        if sum(a.name is None for a in arguments) > len(function.parameters):
-            return UnknownStage(node.span)  # the unknown value may be a tensor
+    positional = sum(a.name is None for a in arguments)
+    if positional > len(function.parameters) and any(isinstance(v, Poison) for v in known.values()):
+        return UnknownStage(node.span)  # the unknown value may be a tensor
     bound, good = bind_declared(evaluator, function, "block", arguments, node.function.span)
     values = declared_values(evaluator, function.name, function.parameters, bound, env, known)
     if not good:
@@ -246,7 +244,11 @@ def _call_block(
 
 
 def bind_declared(
-    evaluator: Evaluator, function: BlockFunction | ModelFunction, what: str, arguments: Sequence[ast.Argument], place: Span
+    evaluator: Evaluator,
+    function: BlockFunction | ModelFunction,
+    what: str,
+    arguments: Sequence[ast.Argument],
+    place: Span,
 ) -> tuple[dict[str, ast.Argument], bool]:
     """The arguments of a block's or a model's call by parameter, and whether all is well."""
     signature = declared_signature(function.name, what, function.parameters)
@@ -279,9 +281,7 @@ def declared_values(
     return values
 
 
-def instantiate_block(
-    evaluator: Evaluator, function: BlockFunction, values: Mapping[str, Any], span: Span
-) -> Stage:
+def instantiate_block(evaluator: Evaluator, function: BlockFunction, values: Mapping[str, Any], span: Span) -> Stage:
     """A fresh stage of one block call, with the defaults of what was not given."""
     missing = [p.name for p in function.parameters if p.default is None and p.name not in values]
     if missing:

@@ -22,7 +22,7 @@ class ActiveCall:
 
     @property
     def description(self) -> str:
-        """"Basic(channels=128, stride=2)"."""
+        """ "Basic(channels=128, stride=2)"."""
         if not self.arguments:
             return self.name
         return f"{self.name}({', '.join(f'{k}={show(v)}' for k, v in self.arguments.items())})"
@@ -41,7 +41,7 @@ def chain_note(calls: Sequence[ActiveCall], place: Span | None) -> tuple[str, ..
 
 
 def where(span: Span, place: Span | None) -> str:
-    """"line 12", or "blocks.dlspec:12" for another file than the message's."""
+    """ "line 12", or "blocks.dlspec:12" for another file than the message's."""
     if place is not None and span.file is place.file:
         return f"line {span.line}"
     return f"{span.file.name}:{span.line}"

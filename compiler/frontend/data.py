@@ -102,7 +102,9 @@ def _normalize(evaluator: Evaluator, line: ast.Setting) -> str | tuple[tuple[flo
         found[item.name.name] = numbers
     if len(found) < 2:
         missing = "std" if "mean" in found else "mean"
-        evaluator.error("E0805", f"`normalize` needs `{missing}` too", line.span, help="write `normalize mean=…, std=…`")
+        evaluator.error(
+            "E0805", f"`normalize` needs `{missing}` too", line.span, help="write `normalize mean=…, std=…`"
+        )
         return None
     mean, std = found["mean"], found["std"]
     if len(mean) != len(std):

@@ -35,6 +35,7 @@ class Definitions:
 
     @property
     def environment(self) -> Environment:
+        """The names as the outermost scope of an evaluation."""
         return Environment(None, self.names)
 
 
@@ -101,7 +102,12 @@ def _define(report: Report, vocabulary: Vocabulary, file: ast.File, definitions:
             report.error("E0405", message, item.name.span, help="give the definition a name of its own")
             continue
         if name in definitions.names:
-            report.error("E0403", f"`{name}` is defined here and in an imported file", item.name.span, help="import the file `as` a name")
+            report.error(
+                "E0403",
+                f"`{name}` is defined here and in an imported file",
+                item.name.span,
+                help="import the file `as` a name",
+            )
             continue
         parameters = tuple(
             Parameter(p.name.name, declared_type(report, p.type), p.default, p.name.span) for p in item.parameters

@@ -18,6 +18,7 @@ class Environment:
         self.names: dict[str, Any] = names if names is not None else {}
 
     def get(self, name: str) -> Any:
+        """The value of a name, NOT_FOUND where it has none."""
         scope: Environment | None = self
         while scope is not None:
             if name in scope.names:

@@ -6,20 +6,16 @@ What a stage does to a tensor is `apply.py`'s, what the built-in functions do is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlc.compiler.frontend import ast, operators
 from dlc.compiler.frontend.apply import apply_stage
-from dlc.compiler.frontend.assembly import Assembly
 from dlc.compiler.frontend.call import call, instantiate_block, instantiate_layer
-from dlc.compiler.frontend.calls import ActiveCall
 from dlc.compiler.frontend.environment import NOT_FOUND, Environment
+from dlc.compiler.frontend.evaluation import Evaluation
 from dlc.compiler.frontend.functions import BUILTINS
-from dlc.compiler.frontend.limits import DEFAULT, Limits
 from dlc.compiler.frontend.operators import OperandError
-from dlc.compiler.frontend.report import Report, Stop
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
 from dlc.compiler.frontend.values import (
     POISON,
@@ -43,59 +39,15 @@ from dlc.compiler.frontend.values import (
     kind,
     show_shape,
 )
-from dlc.compiler.frontend.vocabulary import Vocabulary
-from dlc.compiler.network import Frame, Tensor
+from dlc.compiler.layers.base import Layer
+from dlc.compiler.network import Tensor
 from dlc.compiler.source import Span
 
 FACTS = ("channels", "height", "width", "shape", "features")
 
 
-class Evaluator:
+class Evaluator(Evaluation):
     """Expressions to values."""
-
-    def __init__(self, report: Report, vocabulary: Vocabulary, limits: Limits = DEFAULT) -> None:
-        self.report = report
-        self.vocabulary = vocabulary
-        self.limits = limits
-        self.assembly = Assembly()
-        self.calls = report.calls
-        self.frames: tuple[Frame, ...] = ()
-        self.entered: set[BlockFunction | ModelFunction] = set()  # those whose bodies have been evaluated
-        self.steps = 0
-        self.depth = 0
-        self.endless: set[str] = set()  # names of what calls itself without end
-
-    # Mistakes
-
-    def error(self, code: str, message: str, span: Span, label: str = "", *, notes: Sequence[str] = (), help: str = "") -> Poison:
-        """Reports a mistake; the value that stands for it."""
-        self.report.error(code, message, span, label, notes=notes, help=help)
-        return POISON
-
-    def stop(self, code: str, message: str, span: Span, help: str = "") -> Stop:
-        """Reports that a limit is passed; the exception that ends the evaluation of this model."""
-        self.error(code, message, span, help=help)
-        return Stop()
-
-    @contextmanager
-    def inside(self, active: ActiveCall, span: Span) -> Iterator[None]:
-        """The body of a block or a model, one call deeper. Raises Stop where that is too deep."""
-        if len(self.calls) >= self.limits.block_depth:
-            again = [c for c in self.calls if c.name == active.name]
-            self.endless |= {c.name for c in self.calls[-len(self.calls) // 2 :]} if len(again) > 2 else set()
-            message = f"`{active.name}` calls itself without end" if len(again) > 2 else "blocks call one another too deeply"
-            raise self.stop("E0901", message, span, help=f"{self.limits.block_depth} calls inside one another are the limit")
-        frames_before = self.frames
-        self.calls.append(active)
-        if active.span is not None:
-            self.frames = (Frame(active.description, active.span), *self.frames)
-        try:
-            yield
-        finally:
-            self.calls.pop()
-            self.frames = frames_before
-
-    # Expressions
 
     def evaluate(self, node: ast.Expression, env: Environment) -> Any:
         """The value of an expression; POISON where something is wrong with it. Raises Stop where a limit is passed."""
@@ -111,6 +63,7 @@ class Evaluator:
             self.depth -= 1
 
     def name(self, node: ast.Name, env: Environment) -> Any:
+        """What a name stands for: a definition, else a word of the language."""
         value = env.get(node.name)
         if value is not NOT_FOUND:
             return value
@@ -138,6 +91,7 @@ class Evaluator:
         return Word(name) if name in self.vocabulary.words else NOT_FOUND
 
     def number(self, node: ast.Number, env: Environment) -> Any:
+        """A number, with its unit where it has one."""
         try:
             value = operators.within_size(node.value, self.limits)
         except OperandError as error:
@@ -145,6 +99,7 @@ class Evaluator:
         return Measure(value, node.unit) if node.unit else value
 
     def string(self, node: ast.String, env: Environment) -> Any:
+        """A text."""
         return self.guarded(node.span, lambda: operators.within_string(node.value, self.limits))
 
     def guarded(self, span: Span, work: Callable[[], Any]) -> Any:
@@ -155,13 +110,16 @@ class Evaluator:
             return self.error(error.code, str(error), span, help=error.help)
 
     def make_list(self, node: ast.List, env: Environment) -> Any:
+        """`[a, b]`."""
         items = [self.evaluate(item, env) for item in node.items]
         return self.guarded(node.span, lambda: operators.within_length(items, self.limits))
 
     def make_tuple(self, node: ast.Tuple, env: Environment) -> Any:
+        """`(a, b)`."""
         return tuple(self.evaluate(item, env) for item in node.items)
 
     def make_range(self, node: ast.Range, env: Environment) -> Any:
+        """`start..stop`: integers, the stop excluded."""
         ends = [self.evaluate(end, env) for end in (node.start, node.stop)]
         if any(isinstance(e, Poison) for e in ends):
             return POISON
@@ -171,6 +129,7 @@ class Evaluator:
         return range(ends[0], ends[1])
 
     def unary(self, node: ast.Unary, env: Environment) -> Any:
+        """`-a`, `+a`, `not a`."""
         value = self.evaluate(node.operand, env)
         if isinstance(value, Poison):
             return POISON
@@ -184,9 +143,12 @@ class Evaluator:
             return value != negated
         if isinstance(value, Poison):
             return POISON
-        return self.error("E0513", f"{what} takes `true` or `false`, not {kind(value)}", span, help="compare it: `n > 0`")
+        return self.error(
+            "E0513", f"{what} takes `true` or `false`, not {kind(value)}", span, help="compare it: `n > 0`"
+        )
 
     def binary(self, node: ast.Binary, env: Environment) -> Any:
+        """Operators; of tensors, `+` and `*`."""
         left = self.evaluate(node.left, env)
         if node.operator in ("and", "or"):
             return self.junction(node, left, env)
@@ -198,6 +160,7 @@ class Evaluator:
         return self.guarded(node.span, lambda: operators.binary(node.operator, left, right, self.limits))
 
     def junction(self, node: ast.Binary, left: Any, env: Environment) -> Any:
+        """`and`, `or`: the right side is evaluated only where it decides."""
         what = f"`{node.operator}`"
         first = self.truth(left, node.left.span, what)
         if isinstance(first, bool) and first == (node.operator == "or"):
@@ -214,16 +177,21 @@ class Evaluator:
                 help=f"`->` binds loosest: write `(x -> a) {node.operator} (x -> b)`, or `fork(a, b) -> {word}`",
             )  # fmt: skip
         layers = self.vocabulary.layers
-        both = isinstance(left, Tensor) and isinstance(right, Tensor)
-        keyword = {"+": "add", "*": "multiply"}.get(node.operator) if both else {"+": "offset", "*": "scale"}.get(node.operator)
-        number = right if isinstance(left, Tensor) else left
-        if keyword not in layers or not (both or operators.is_number(number)):
-            message = f"`{node.operator}` does not work on {kind(left)} and {kind(right)}"
-            return self.error("E0507", message, node.span, help="tensors take `+` and `*`")
-        layer = layers[keyword]() if both else layers[keyword](float(number))  # type: ignore[call-arg]  # their one field
-        return apply_stage(self, LayerStage(node.span, layer), (left, right) if both else (left if number is right else right))
+        if isinstance(left, Tensor) and isinstance(right, Tensor):
+            keyword = {"+": "add", "*": "multiply"}.get(node.operator, "")
+            if keyword in layers:
+                return apply_stage(self, LayerStage(node.span, layers[keyword]()), (left, right))
+        else:
+            tensor, number = (left, right) if isinstance(left, Tensor) else (right, left)
+            keyword = {"+": "offset", "*": "scale"}.get(node.operator, "")
+            if keyword in layers and operators.is_number(number):
+                make: Callable[[float], Layer] = layers[keyword]
+                return apply_stage(self, LayerStage(node.span, make(float(number))), tensor)
+        message = f"`{node.operator}` does not work on {kind(left)} and {kind(right)}"
+        return self.error("E0507", message, node.span, help="tensors take `+` and `*`")
 
     def conditional(self, node: ast.Conditional, env: Environment) -> Any:
+        """`a if c else b`; where the condition is unknown, both sides are looked at for mistakes."""
         condition = self.truth(self.evaluate(node.condition, env), node.condition.span, "a condition")
         if isinstance(condition, Poison):
             self.evaluate(node.value, env)
@@ -232,6 +200,7 @@ class Evaluator:
         return self.evaluate(node.value if condition else node.otherwise, env)
 
     def comprehension(self, node: ast.Comprehension, env: Environment) -> Any:
+        """`[f(a) for a in list if c]`."""
         items: list[Any] = []
         good = self.loop(node, 0, env, items)
         return items if good else POISON
@@ -284,12 +253,15 @@ class Evaluator:
         return False
 
     def function(self, node: ast.Lambda, env: Environment) -> Any:
+        """`i => …`."""
         return LambdaFunction(tuple(p.name for p in node.parameters), node.body, env, node.span)
 
     def call(self, node: ast.Call, env: Environment) -> Any:
+        """`f(a, b=c)`."""
         return call(self, node, env)
 
     def index(self, node: ast.Index, env: Environment) -> Any:
+        """`list[i]`, `list[i..j]`."""
         value, index = self.evaluate(node.value, env), self.evaluate(node.index, env)
         if isinstance(value, Poison) or isinstance(index, Poison):
             return POISON
@@ -301,10 +273,13 @@ class Evaluator:
             return self.error("E0512", f"an index is an integer, not {kind(index)}", node.index.span)
         if not -len(value) <= index < len(value):
             last = f"the last is [{len(value) - 1}]" if len(value) else "it is empty"
-            return self.error("E0512", f"there is no item {index} in a list of {len(value)}", node.index.span, help=last)
+            return self.error(
+                "E0512", f"there is no item {index} in a list of {len(value)}", node.index.span, help=last
+            )
         return value[index]
 
     def attribute(self, node: ast.Attribute, env: Environment) -> Any:
+        """`in.channels`, `r.Basic`."""
         value, name = self.evaluate(node.value, env), node.name.name
         if isinstance(value, Poison):
             return POISON
@@ -330,6 +305,7 @@ class Evaluator:
     # Stages
 
     def labelled(self, node: ast.Labelled, env: Environment) -> Any:
+        """`c1: conv(6, 5)`."""
         value = self.evaluate(node.stage, env)
         if is_tensors(value):
             help = f"a label names weights; write `{node.label.name} = …` to name a tensor"
@@ -337,6 +313,7 @@ class Evaluator:
         return LabelledStage(node.label.span, node.label.name, self.stage(value, node.stage.span))
 
     def chain(self, node: ast.Chain, env: Environment) -> Any:
+        """`a -> b`: runs where a tensor stands in front, else makes a stage."""
         first = self.evaluate(node.stages[0], env)
         if is_tensors(first) or isinstance(first, (Poison, UnknownStage)):
             value = POISON if isinstance(first, UnknownStage) else first
@@ -371,9 +348,15 @@ class Evaluator:
                 return UnknownStage(span)
         help = ""
         if is_tensors(value):
-            message, help = f"{kind(value)} is not a stage", "a tensor stands at the front of a chain; `fork` feeds several stages"
+            message, help = (
+                f"{kind(value)} is not a stage",
+                "a tensor stands at the front of a chain; `fork` feeds several stages",
+            )
         elif isinstance(value, ModelFunction):
-            message, help = f"{kind(value)} is not a stage", "a model has inputs and outputs of its own; make its body a block"
+            message, help = (
+                f"{kind(value)} is not a stage",
+                "a model has inputs and outputs of its own; make its body a block",
+            )
         elif isinstance(value, (list, tuple)):
             message, help = f"{kind(value)} is not a stage", "`chain(list)` puts the stages of a list in a row"
         elif isinstance(value, BuiltinFunction):
@@ -384,6 +367,7 @@ class Evaluator:
         return UnknownStage(span)
 
     def misplaced(self, node: ast.Expression, env: Environment) -> Any:
+        """What only settings can hold."""
         return self.error("E0515", "this is written in data and train sections only", node.span)
 
 

@@ -54,7 +54,12 @@ def _count(evaluator: Evaluator, node: ast.Expect, value: Any, network: Network)
         help = did_you_mean(subject, COUNTS)
         if any(o.name == node.subject.name for o in network.outputs):
             help = f"write `expect {node.subject.name}: [10]` for its shape"
-        evaluator.error("E0704", f"nothing counts `{node.subject.name}`", node.subject.span, help=help or "there are `params` and `macs`")
+        evaluator.error(
+            "E0704",
+            f"nothing counts `{node.subject.name}`",
+            node.subject.span,
+            help=help or "there are `params` and `macs`",
+        )
         return
     calls: Sequence[LayerCall] = network.calls
     if scope == "inference":

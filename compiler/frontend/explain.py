@@ -18,7 +18,9 @@ def explain_shape(evaluator: Evaluator, stage: LayerStage, inputs: tuple[Tensor,
     """Reports a layer's shape rule that does not hold."""
     message, _, help = str(error).partition("; ")
     if len(inputs) > 1:
-        notes = [f"{_ordinal(i)} is {show_shape(t.shape)}, {made_by(t, stage.span)}" for i, t in enumerate(inputs[:8], 1)]
+        notes = [
+            f"{_ordinal(i)} is {show_shape(t.shape)}, {made_by(t, stage.span)}" for i, t in enumerate(inputs[:8], 1)
+        ]
         if not help and len({t.shape[0] for t in inputs}) > 1 and len({t.shape[1:] for t in inputs}) == 1:
             help = "`concat` joins tensors of different channels" if stage.layer.keyword == "add" else ""
         if not help and len({len(t.shape) for t in inputs}) == 1 and len({t.shape[1:] for t in inputs}) > 1:
@@ -26,7 +28,12 @@ def explain_shape(evaluator: Evaluator, stage: LayerStage, inputs: tuple[Tensor,
         return evaluator.error("E0301", message, stage.span, "these do not go together", notes=notes, help=help)
     notes = [f"the input is {show_shape(inputs[0].shape)}, {made_by(inputs[0], stage.span)}"]
     return evaluator.error(
-        "E0302", message, stage.span, f"gets {show_shape(inputs[0].shape)}", notes=notes, help=help or _mend(stage, inputs[0])
+        "E0302",
+        message,
+        stage.span,
+        f"gets {show_shape(inputs[0].shape)}",
+        notes=notes,
+        help=help or _mend(stage, inputs[0]),
     )
 
 

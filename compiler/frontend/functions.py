@@ -20,10 +20,10 @@ from dlc.compiler.frontend.values import (
     Poison,
     ResidualStage,
     Stage,
-    Tensor,
     UnknownStage,
     kind,
 )
+from dlc.compiler.network import Tensor
 
 if TYPE_CHECKING:
     from dlc.compiler.frontend.evaluator import Evaluator
@@ -46,7 +46,13 @@ class Builtin:
 
 
 def _values(
-    evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Environment, known: Known, names: Sequence[str], needed: int
+    evaluator: Evaluator,
+    node: ast.Call,
+    arguments: Arguments,
+    env: Environment,
+    known: Known,
+    names: Sequence[str],
+    needed: int,
 ) -> dict[str, tuple[Any, ast.Expression]] | None:
     """The arguments by name, each with its node; None where their number or names are wrong, which is reported."""
     name, found, good = node.function.span.text, {}, True
@@ -58,10 +64,16 @@ def _values(
                             argument.span, help=help)  # fmt: skip
             return None
         key = argument.name.name if argument.name is not None else names[i]
-        if key not in names or argument.name is not None and key in found:
-            code, what = ("E0504", f"`{key}` of `{name}` is given twice") if key in found else ("E0501", f"`{name}` has no argument `{key}`")
+        if key not in names or (argument.name is not None and key in found):
+            code, what = (
+                ("E0504", f"`{key}` of `{name}` is given twice")
+                if key in found
+                else ("E0501", f"`{name}` has no argument `{key}`")
+            )
             place = argument.name.span if argument.name is not None else argument.span
-            evaluator.error(code, what, place, help=f"it is called as {BUILTINS[name].usage}" if name in BUILTINS else "")
+            evaluator.error(
+                code, what, place, help=f"it is called as {BUILTINS[name].usage}" if name in BUILTINS else ""
+            )
             good = False
         found[key] = (value, argument.value)
     missing = [n for n in names[:needed] if n not in found]
@@ -71,7 +83,9 @@ def _values(
     return found if good and not missing else None
 
 
-def _positional(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Environment, known: Known) -> list[tuple[Any, ast.Expression]] | None:
+def _positional(
+    evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Environment, known: Known
+) -> list[tuple[Any, ast.Expression]] | None:
     """The arguments' values, each with its node; None where one is named."""
     found, good = [], True
     for argument in arguments:
@@ -89,7 +103,9 @@ def fork(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Enviro
     if given is None:
         return UnknownStage(node.span)
     if not given:
-        evaluator.error("E0502", "`fork` needs a stage", node.function.span, help=f"it is called as {BUILTINS['fork'].usage}")
+        evaluator.error(
+            "E0502", "`fork` needs a stage", node.function.span, help=f"it is called as {BUILTINS['fork'].usage}"
+        )
         return UnknownStage(node.span)
     return ForkStage(node.span, tuple(evaluator.stage(v, n.span) for v, n in given))
 
@@ -140,21 +156,27 @@ def chain(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Envir
     items, items_node = given["list"]
     if not isinstance(items, (list, tuple)):
         help = "write `a -> b`, or `chain([a, b])`" if isinstance(items, Stage) else ""
-        evaluator.error("E0505", f"`list` of `chain` must be a list of stages, not {kind(items)}", items_node.span, help=help)
+        evaluator.error(
+            "E0505", f"`list` of `chain` must be a list of stages, not {kind(items)}", items_node.span, help=help
+        )
         return UnknownStage(node.span)
     _prepare(evaluator, len(items), node)
     places = items_node.items if isinstance(items_node, ast.List) else [items_node] * len(items)
-    return NumberedStage(node.span, tuple(evaluator.stage(v, p.span) for v, p in zip(items, places, strict=True)), "chain")
+    return NumberedStage(
+        node.span, tuple(evaluator.stage(v, p.span) for v, p in zip(items, places, strict=True)), "chain"
+    )
 
 
 def _prepare(evaluator: Evaluator, count: int, node: ast.Call) -> None:
     evaluator.assembly.prepared += count
     if evaluator.assembly.prepared > evaluator.limits.layers:
-        message = f"this makes {evaluator.assembly.prepared:,} stages" if count < 10**15 else "this makes too many stages"
+        message = (
+            f"this makes {evaluator.assembly.prepared:,} stages" if count < 10**15 else "this makes too many stages"
+        )
         raise evaluator.stop("E0904", message, node.span, f"a network has at most {evaluator.limits.layers:,} layers")
 
 
-def _sequence(name: str, work: Callable[[Evaluator, list[Any], ast.Expression], Any]) -> Callable[..., Any]:
+def _sequence(work: Callable[[Evaluator, list[Any], ast.Expression], Any]) -> Callable[..., Any]:
     """A function of one list."""
 
     def run(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Environment, known: Known) -> Any:
@@ -177,25 +199,27 @@ def _length(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Env
         try:
             return len(value)
         except OverflowError:
-            raise evaluator.stop("E0907", f"this range is longer than {evaluator.limits.list_length:,} items", place.span) from None
+            raise evaluator.stop(
+                "E0907", f"this range is longer than {evaluator.limits.list_length:,} items", place.span
+            ) from None
     return evaluator.error("E0512", f"{kind(value)} has no length", place.span)
 
 
 def _sum(evaluator: Evaluator, values: list[Any], place: ast.Expression) -> Any:
-    total: Any = None
-    for value in values:
-        if isinstance(value, Poison):
-            return POISON
-        if isinstance(value, Tensor):
-            help = "`add` sums tensors: `add(a, b)`, `fork(a, b) -> add`"
-            return evaluator.error("E0507", "`sum` takes numbers or lists, not tensors", place.span, help=help)
-        other = value
-        total = other if total is None else evaluator.guarded(
-            place.span, lambda a=total, b=other: operators.binary("+", a, b, evaluator.limits)
-        )  # fmt: skip
-        if isinstance(total, Poison):
-            return POISON
-    return 0 if total is None else total
+    """The sum of numbers; lists are joined."""
+    if any(isinstance(v, Poison) for v in values):
+        return POISON
+    if values and all(isinstance(v, (list, range)) for v in values):
+        if sum(map(len, values)) > evaluator.limits.list_length:
+            raise evaluator.stop(
+                "E0907", f"this list is longer than {evaluator.limits.list_length:,} items", place.span
+            )
+        return [item for value in values for item in value]
+    wrong = next((v for v in values if not is_number(v)), None)
+    if wrong is not None:
+        help = "`add` sums tensors: `add(a, b)`, `fork(a, b) -> add`" if isinstance(wrong, Tensor) else ""
+        return evaluator.error("E0507", f"`sum` takes numbers or lists, not {kind(wrong)}", place.span, help=help)
+    return evaluator.guarded(place.span, lambda: operators.within_size(sum(values), evaluator.limits))
 
 
 def _extreme(name: str, better: str) -> Callable[..., Any]:
@@ -232,7 +256,9 @@ def _range(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Envi
             return evaluator.error("E0505", f"`range` takes integers, not {kind(value)}", place.span)
     if not 1 <= len(given) <= 3:
         code = "E0503" if given else "E0502"
-        return evaluator.error(code, "`range` takes 1 to 3 integers", node.span, help=f"it is called as {BUILTINS['range'].usage}")
+        return evaluator.error(
+            code, "`range` takes 1 to 3 integers", node.span, help=f"it is called as {BUILTINS['range'].usage}"
+        )
     if len(given) == 3 and given[2][0] == 0:
         return evaluator.error("E0506", "the step of `range` must not be 0", given[2][1].span)
     return range(*(v for v, _ in given))
@@ -251,17 +277,21 @@ def _zip(evaluator: Evaluator, node: ast.Call, arguments: Arguments, env: Enviro
     return list(zip(*lists, strict=True))
 
 
+def _enumerate(evaluator: Evaluator, values: list[Any], place: ast.Expression) -> Any:
+    return list(enumerate(values))
+
+
 BUILTINS: dict[str, Builtin] = {
     "fork": Builtin("fork(a, b, …)", fork, combinator=True),
     "residual": Builtin("residual(body, shortcut=identity)", residual, combinator=True),
     "repeat": Builtin("repeat(n, stage) or repeat(n, i => stage)", repeat, combinator=True),
     "chain": Builtin("chain([a, b, …])", chain, combinator=True),
     "len": Builtin("len(list)", _length),
-    "sum": Builtin("sum(list)", _sequence("sum", _sum)),
+    "sum": Builtin("sum(list)", _sequence(_sum)),
     "min": Builtin("min(a, b, …) or min(list)", _extreme("min", "<")),
     "max": Builtin("max(a, b, …) or max(list)", _extreme("max", ">")),
     "range": Builtin("range(stop), range(start, stop) or range(start, stop, step)", _range),
-    "enumerate": Builtin("enumerate(list)", _sequence("enumerate", lambda evaluator, values, place: list(enumerate(values)))),
+    "enumerate": Builtin("enumerate(list)", _sequence(_enumerate)),
     "zip": Builtin("zip(a, b, …)", _zip),
 }  # fmt: skip
 """The built-in functions by name."""

@@ -22,5 +22,6 @@ def run_lambda(evaluator: Evaluator, function: LambdaFunction, values: Sequence[
             f"this function takes {wanted} argument{'s' * (wanted != 1)}, not {len(values)}", span,
             notes=(f"it is `{' '.join(function.span.text.split())[:60]}`, line {function.span.line}",),
         )  # fmt: skip
-    return evaluator.evaluate(function.body, Environment(function.environment, dict(zip(function.parameters, values, strict=True))))
-
+    return evaluator.evaluate(
+        function.body, Environment(function.environment, dict(zip(function.parameters, values, strict=True)))
+    )

@@ -16,7 +16,9 @@ from dlc.compiler.network import Network
 from dlc.compiler.recipe import LossTerm
 
 
-def elaborate_loss(evaluator: Evaluator, node: ast.Expression, network: Network | None, weight: float = 1.0) -> list[LossTerm]:
+def elaborate_loss(
+    evaluator: Evaluator, node: ast.Expression, network: Network | None, weight: float = 1.0
+) -> list[LossTerm]:
     """The terms of a loss. With no network (it has mistakes of its own) outputs are not looked at."""
     if isinstance(node, ast.Binary) and node.operator == "+":
         left = elaborate_loss(evaluator, node.left, network, weight)
@@ -51,7 +53,12 @@ def _term(evaluator: Evaluator, node: ast.Expression, network: Network | None, w
     losses = evaluator.vocabulary.losses
     named: ast.Name | None = None
     call = node
-    if isinstance(node, ast.Call) and isinstance(node.function, ast.Name) and node.function.name in losses and node.arguments:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.function, ast.Name)
+        and node.function.name in losses
+        and node.arguments
+    ):
         first = node.arguments[0]
         parameters = signature_of(losses[node.function.name]).parameters
         words = words_of(parameters[0].annotation) if parameters else frozenset()

@@ -16,7 +16,7 @@ from dlc.compiler.frontend.evaluator import Evaluator
 from dlc.compiler.frontend.expectations import check_expectation
 from dlc.compiler.frontend.report import Stop
 from dlc.compiler.frontend.suggestions import did_you_mean
-from dlc.compiler.frontend.values import POISON, BlockFunction, BlockStage, ModelFunction, Module, Poison, kind
+from dlc.compiler.frontend.values import POISON, BlockFunction, BlockStage, ModelFunction, Poison, kind
 from dlc.compiler.network import LayerCall, Network
 from dlc.compiler.source import Span
 
@@ -30,7 +30,9 @@ class ModelDefinition:
     span: Span
 
 
-def elaborate(evaluator: Evaluator, model: ModelFunction, values: Mapping[str, Any], span: Span | None) -> Network | None:
+def elaborate(
+    evaluator: Evaluator, model: ModelFunction, values: Mapping[str, Any], span: Span | None
+) -> Network | None:
     """The network of a model for these arguments; None where something is wrong with it, which is reported."""
     before = evaluator.report.count
     outer, depth, frames = evaluator.assembly, len(evaluator.calls), evaluator.frames
@@ -63,7 +65,9 @@ def probe(evaluator: Evaluator, function: ModelFunction | BlockFunction) -> None
         evaluator.assembly = outer
 
 
-def called_model(evaluator: Evaluator, node: ast.Expression, env: Environment) -> tuple[ModelFunction, dict[str, Any]] | None:
+def called_model(
+    evaluator: Evaluator, node: ast.Expression, env: Environment
+) -> tuple[ModelFunction, dict[str, Any]] | None:
     """The model and the arguments of `LeNet5(classes=10)` or `LeNet5`; None where it is neither, which is reported."""
     target = node.function if isinstance(node, ast.Call) else node
     arguments = node.arguments if isinstance(node, ast.Call) else ()
@@ -85,8 +89,7 @@ def _find_model(evaluator: Evaluator, target: ast.Expression, env: Environment) 
             help = f"this file has {', '.join(f'`{m}`' for m in models[:8])}"
         return evaluator.error("E0401", f"unknown model `{target.name}`", target.span, help=help)
     if isinstance(target, (ast.Name, ast.Attribute)):
-        found = evaluator.evaluate(target, env)
-        return found if not isinstance(found, Module) else found
+        return evaluator.evaluate(target, env)
     return evaluator.error("E0609", "a model is named here, with its arguments: `LeNet5(classes=10)`", target.span)
 
 
@@ -118,7 +121,9 @@ def _written(evaluator: Evaluator, declaration: ast.Model, env: Environment) -> 
     assert declaration.body is not None
     for statement in declaration.body.statements:
         if isinstance(statement, ast.Input):
-            env.names[statement.name.name] = assembly.add_input(evaluator, statement, evaluator.evaluate(statement.shape, env))
+            env.names[statement.name.name] = assembly.add_input(
+                evaluator, statement, evaluator.evaluate(statement.shape, env)
+            )
         elif isinstance(statement, ast.Assign):
             evaluator.assign(statement.targets, evaluator.evaluate(statement.value, env), env, statement.value.span)
         elif isinstance(statement, ast.Evaluate):
@@ -132,7 +137,9 @@ def _written(evaluator: Evaluator, declaration: ast.Model, env: Environment) -> 
         help = "start with `input image: [channels, height, width]`"
         evaluator.error("E0601", f"model `{name.name}` has no input", name.span, help=help)
     if not assembly.outputs and evaluator.report.count == before:
-        evaluator.error("E0601", f"model `{name.name}` has no output", name.span, help="end a chain with `-> output NAME`")
+        evaluator.error(
+            "E0601", f"model `{name.name}` has no output", name.span, help="end a chain with `-> output NAME`"
+        )
     elif assembly.outputs and all(o.training_only for o in assembly.outputs) and evaluator.report.count == before:
         message = f"all outputs of model `{name.name}` are for training only"
         evaluator.error("E0601", message, assembly.outputs[0].span, help="leave `when training` out of the main one")

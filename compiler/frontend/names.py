@@ -29,6 +29,7 @@ class Names:
     later: frozenset[str] = frozenset()
 
     def use(self, name: str) -> bool:
+        """Notes a use of a name; whether it is known here."""
         scope: Names | None = self
         while scope is not None:
             if name in scope.defined:
@@ -38,12 +39,14 @@ class Names:
         return False
 
     def visible(self) -> Iterator[str]:
+        """Every name that can be used here, innermost first."""
         scope: Names | None = self
         while scope is not None:
             yield from scope.defined
             scope = scope.parent
 
     def comes_later(self, name: str) -> bool:
+        """Whether the same body, or one around it, defines the name further down; that counts as a use."""
         scope: Names | None = self
         while scope is not None:
             if name in scope.later:

@@ -45,6 +45,7 @@ class Scope:
     seen: set[Stage] = field(default_factory=set)
 
     def full(self, name: str) -> str:
+        """A name of this scope with the scopes around it."""
         return f"{self.prefix}.{name}" if self.prefix else name
 
     def automatic(self, keyword: str) -> str:

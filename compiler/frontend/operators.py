@@ -99,7 +99,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def _ordered(sign: str, left: Any, right: Any) -> bool:
-    if is_number(left) and is_number(right) or isinstance(left, str) and isinstance(right, str):
+    if (is_number(left) and is_number(right)) or (isinstance(left, str) and isinstance(right, str)):
         return ORDER[sign](left, right)
     if isinstance(left, Measure) and isinstance(right, Measure) and left.unit == right.unit:
         return ORDER[sign](left.amount, right.amount)
@@ -121,9 +121,9 @@ def _arithmetic(sign: str, left: Any, right: Any, limits: Limits) -> Any:
 
 
 def _check_power(base: Any, exponent: Any, limits: Limits) -> None:
-    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1:
-        if base.bit_length() * exponent > 2 * limits.integer_bits + 2:
-            raise _too_large(limits)
+    whole = isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1
+    if whole and (base.bit_length() - 1) * exponent > limits.integer_bits:
+        raise _too_large(limits)
 
 
 def _too_large(limits: Limits) -> OperandError:

@@ -81,7 +81,9 @@ def _read(
 def _parsed(report: Report, kind: str, name: str, value: str, text: str) -> ast.Setting | None:
     """The setting as the parser reads it, in a section made up for it."""
     if "\n" in value or not value:
-        report.error("E0817", f"--set {text}: the value is {'empty' if not value else 'more than one line'}", None, help=FORM)
+        report.error(
+            "E0817", f"--set {text}: the value is {'empty' if not value else 'more than one line'}", None, help=FORM
+        )
         return None
     source = SourceFile(f"--set {kind}.{name}", f"{kind} override {{\n{name} {value}\n}}")
     try:

@@ -146,7 +146,7 @@ def _excluded(evaluator: Evaluator, node: ast.Expression, network: Network | Non
     for part in node.items if isinstance(node, ast.List) else (node,):
         name = dotted(part)
         if name is None:
-            message = "`except` takes roles (`bias`, `norm`), layers (`batch_norm`) and names (`fc`, \"features.*\")"
+            message = '`except` takes roles (`bias`, `norm`), layers (`batch_norm`) and names (`fc`, "features.*")'
             evaluator.error("E0806", message, part.span)
             continue
         weights = list(weights_of(network).values()) if network is not None else []

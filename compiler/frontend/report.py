@@ -29,12 +29,14 @@ class Report:
     def error(
         self, code: str, message: str, span: Span | None, label: str = "", *, notes: Sequence[str] = (), help: str = ""
     ) -> None:
+        """Adds a mistake, with the chain of block calls that leads to it, unless this place has it already."""
         self.count += 1
         key = (code, span.file.name, span.start, span.end) if span is not None else (code, message)
         if key not in self.found and len(self.found) < self.limits.errors:
             self.found[key] = Diagnostic(code, message, span, label, (*notes, *chain_note(self.calls, span)), help)
 
     def add(self, diagnostics: Sequence[Diagnostic]) -> None:
+        """Adds what another part has found."""
         for d in diagnostics:
             self.error(d.code, d.message, d.span, d.label, notes=d.notes, help=d.help)
 

@@ -35,7 +35,11 @@ class Settings:
 
 
 def read_settings(
-    evaluator: Evaluator, section: ast.Section, known: Sequence[str], required: Sequence[str], grouped: Sequence[str] = ()
+    evaluator: Evaluator,
+    section: ast.Section,
+    known: Sequence[str],
+    required: Sequence[str],
+    grouped: Sequence[str] = (),
 ) -> Settings:
     """The settings of a section. Reports unknown, doubled and missing ones."""
     lines: dict[str, tuple[ast.Setting, ...]] = {}
@@ -44,11 +48,17 @@ def read_settings(
         name = setting.name.name
         if name not in known:
             help = MOVED.get(name, "") or did_you_mean(name, known) or f"there are {listing(known, 20)}"
-            evaluator.error("E0801", f"unknown setting `{name}` in a {section.kind} section", setting.name.span, help=help)
+            evaluator.error(
+                "E0801", f"unknown setting `{name}` in a {section.kind} section", setting.name.span, help=help
+            )
         elif name in lines and name not in grouped:
             first = lines[name][0].name.span.line
-            help = f"separate several with commas, on one line: `{name} a, b`" if name in LISTS else "keep one of the two"
-            evaluator.error("E0802", f"`{name}` is set twice", setting.name.span, f"the first is at line {first}", help=help)
+            help = (
+                f"separate several with commas, on one line: `{name} a, b`" if name in LISTS else "keep one of the two"
+            )
+            evaluator.error(
+                "E0802", f"`{name}` is set twice", setting.name.span, f"the first is at line {first}", help=help
+            )
         else:
             lines[name] = (*lines.get(name, ()), setting)
         if not setting.items and name in known:
@@ -91,7 +101,9 @@ def single(evaluator: Evaluator, setting: ast.Setting, what: str) -> ast.Express
     """The one value of a setting; None where it has several, a name or a pattern, which is reported."""
     item = setting.items[0]
     if len(setting.items) > 1:
-        evaluator.error("E0805", f"`{setting.name.name}` takes one value, not {len(setting.items)}", setting.items[1].span)
+        evaluator.error(
+            "E0805", f"`{setting.name.name}` takes one value, not {len(setting.items)}", setting.items[1].span
+        )
         return None
     return plain(evaluator, setting.name.name, item, what)
 
@@ -138,7 +150,9 @@ def number(
         amount, given = amount / 100, "%"
     if given not in ("", unit):
         other = {"epoch": "epochs", "step": "steps"}.get(given, name) if name in ("epochs", "steps") else name
-        evaluator.error("E0806", f"`{name}` takes {wanted}, not {value}", span, help=f"write `{other} {value.amount:g}`")
+        evaluator.error(
+            "E0806", f"`{name}` takes {wanted}, not {value}", span, help=f"write `{other} {value.amount:g}`"
+        )
         return None
     if isinstance(amount, bool) or not isinstance(amount, (int, float)) or (whole and not isinstance(amount, int)):
         evaluator.error("E0806", f"`{name}` takes {wanted}, not {kind(value)}", span)
@@ -154,14 +168,20 @@ def number(
 
 
 def chosen(
-    evaluator: Evaluator, catalog: Mapping[str, type[Any]], what: str, node: ast.Expression, env: Environment | None = None
+    evaluator: Evaluator,
+    catalog: Mapping[str, type[Any]],
+    what: str,
+    node: ast.Expression,
+    env: Environment | None = None,
 ) -> Any | None:
     """A member of a catalog: `mnist-mini`, `sgd(lr=0.1)`; None where it is none, which is reported."""
     target = node.function if isinstance(node, ast.Call) else node
     name = dotted(target)
     if name is None:
         article = "an" if what[0] in "aeiou" else "a"
-        evaluator.error("E0808", f"{article} {what} is named here", node.span, help=f"there are {listing(sorted(catalog), 20)}")
+        evaluator.error(
+            "E0808", f"{article} {what} is named here", node.span, help=f"there are {listing(sorted(catalog), 20)}"
+        )
         return None
     if name not in catalog:
         help = did_you_mean(name, catalog) or f"there are {listing(sorted(catalog), 20)}"

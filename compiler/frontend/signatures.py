@@ -22,6 +22,7 @@ class FormalParameter:
 
     @property
     def required(self) -> bool:
+        """Whether there is no default."""
         return self.default is MISSING
 
 
@@ -34,16 +35,22 @@ class Signature:
     parameters: tuple[FormalParameter, ...]
 
     def find(self, name: str) -> FormalParameter | None:
+        """The parameter of a name."""
         return next((p for p in self.parameters if p.name == name), None)
 
     @property
     def names(self) -> Sequence[str]:
+        """The parameters' names, in order."""
         return [p.name for p in self.parameters]
 
 
-@cache
 def signature_of(item: type[Any], kind: str = "layer") -> Signature:
     """The signature of a dataclass from a catalog. A trailing underscore keeps Python's keywords out of the way."""
+    return _read(item, kind)
+
+
+@cache
+def _read(item: Any, kind: str) -> Signature:
     hints = get_type_hints(item)
     parameters = []
     for field in dataclasses.fields(item):

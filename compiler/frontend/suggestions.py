@@ -52,7 +52,11 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
             best = (distance, candidate)
     if best is not None:
         return best[1]
-    longer = [c for c in names if len(plain) >= 3 and (_plain(c).startswith(plain) or plain.startswith(_plain(c)) and len(c) > 2)]
+    longer = [
+        c
+        for c in names
+        if len(plain) >= 3 and (_plain(c).startswith(plain) or (plain.startswith(_plain(c)) and len(c) > 2))
+    ]
     return min(longer, key=lambda c: (abs(len(c) - len(name)), c)) if longer else None
 
 

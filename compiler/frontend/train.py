@@ -124,7 +124,9 @@ class Recipes:
             size = str(shape[1]) if shape[1] == shape[2] else f"({shape[1]}, {shape[2]})"
             self.evaluator.error("E0815", message, span, help=f"write `resize {size}` in the data section")
         if isinstance(data.normalize, tuple) and len(shape) == 3 and len(data.normalize[0]) not in (1, shape[0]):
-            message = f"data `{data.name}` has {len(data.normalize[0])} means, but {network.name} takes {shape[0]} channels"
+            message = (
+                f"data `{data.name}` has {len(data.normalize[0])} means, but {network.name} takes {shape[0]} channels"
+            )
             self.evaluator.error("E0815", message, span)
 
     # How it is trained
@@ -166,7 +168,9 @@ class Recipes:
             tail = ".*" if pattern.name.endswith(".*") else ""
             near = closest(pattern.name.removesuffix(".*"), scopes)
             help = f"did you mean `{near}{tail}`?" if near else f"they are called {listing(names, 4)}"
-            self.evaluator.error("E0813", f"no parameter of {network.name} is called `{pattern.name}`", pattern.span, help=help)
+            self.evaluator.error(
+                "E0813", f"no parameter of {network.name} is called `{pattern.name}`", pattern.span, help=help
+            )
 
     def _schedules(self, settings: Settings) -> tuple[Any, ...]:
         line = settings.line("schedule")
@@ -199,7 +203,9 @@ class Recipes:
             path = item.value.path.value
             if not path.endswith(".safetensors"):
                 help = "a run leaves `best.safetensors` and `last.safetensors`"
-                self.evaluator.error("E0806", "weights are read from a .safetensors file", item.value.path.span, help=help)
+                self.evaluator.error(
+                    "E0806", "weights are read from a .safetensors file", item.value.path.span, help=help
+                )
             if item.value.otherwise is not None:
                 items.append(ast.Item(None, item.value.otherwise, None, span=item.value.otherwise.span))
         groups = self._groups(settings, "init", network, items)
@@ -221,7 +227,9 @@ class Recipes:
         made: list[Any] = []
         for item in settings.items("metrics"):
             node = plain(self.evaluator, "metrics", item, "metrics")
-            metric = chosen(self.evaluator, self.evaluator.vocabulary.metrics, "metric", node) if node is not None else None
+            metric = (
+                chosen(self.evaluator, self.evaluator.vocabulary.metrics, "metric", node) if node is not None else None
+            )
             if metric is not None and any(m.name == metric.name for m in made):
                 self.evaluator.error("E0802", f"metric `{metric.name}` is named twice", item.span)
             elif metric is not None:
@@ -237,14 +245,18 @@ class Recipes:
         monitor = getattr(rule, "monitor", None)
         if monitor is None:
             return rule
-        known = [f"{part}.{name}" for part in ("val", "train") for name in ("loss", "error", *(m.name for m in metrics))]
+        known = [
+            f"{part}.{name}" for part in ("val", "train") for name in ("loss", "error", *(m.name for m in metrics))
+        ]
         place = next((a.value.span for a in getattr(node, "arguments", ()) if a.value.span.text == monitor), node.span)
         if monitor not in known:
             help = did_you_mean(monitor, known) or f"there are {listing(dict.fromkeys(known), 20)}"
             self.evaluator.error("E0816", f"nothing measures `{monitor}`", place, help=help)
         elif monitor.startswith("val.") and data is not None and not data.validate:
             message = f"`{monitor}` is not measured: no samples are split off for validation"
-            self.evaluator.error("E0816", message, place, help=f"write `validate 10%` in data `{data.name}`, or monitor train.loss")
+            self.evaluator.error(
+                "E0816", message, place, help=f"write `validate 10%` in data `{data.name}`, or monitor train.loss"
+            )
         return rule
 
 

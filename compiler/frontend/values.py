@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dlc.compiler.layers.base import Layer
-from dlc.compiler.network import Frame, Tensor
+from dlc.compiler.network import Tensor
 from dlc.compiler.source import Span
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def is_tensors(value: object) -> bool:
 
 
 def show_shape(shape: Sequence[int]) -> str:
+    """`[64, 56, 56]`, as messages show shapes."""
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
