@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dlc.runtime.arrays import aligned_empty
-from dlc.runtime.binding import PLANS, Workspace
+from dlc.runtime.binding import PLANS
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import Executor
 from dlc.runtime.library import load_code
@@ -332,16 +332,14 @@ def test_memory_of_past_calls_can_be_given_back(pair: Executor, bias: np.ndarray
 
 
 def test_too_large_a_batch_is_a_fault(pair: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> np.ndarray:
-        raise MemoryError
+    def up_to_64_kb(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        if np.prod(shape) > 2**16:
+            raise MemoryError
+        return aligned_empty(shape, dtype)
 
     values = dict(zip(("image", "shift"), samples(70), strict=True))
-    pair.run({name: array[:2] for name, array in values.items()})
     with monkeypatch.context() as patch:
-        patch.setattr("dlc.runtime.binding.aligned_empty", refuse)
-        pair.trim()
-        pair._free.append(Workspace.__new__(Workspace))
-        pair._free[0].__dict__.update(arena=np.empty(0, np.uint8), bound={}, copies={})
+        patch.setattr("dlc.runtime.binding.aligned_empty", up_to_64_kb)
         with pytest.raises(RuntimeFault, match=r"R0207.*a batch of 70 needs"):
             pair.run(values)
 
