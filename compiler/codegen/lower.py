@@ -178,8 +178,7 @@ class Lowering:
         return self.compute(array.shape, element, "constant")
 
     def _extent(self, dim: Any) -> Any:
-        if dim is N:
-            return self.batch
+        dim = self.batch if dim is N else dim
         return tirx.const(dim, "int64") if isinstance(dim, int) else dim
 
     def _shape(self, shape: Sequence[Any]) -> list[Any]:

@@ -78,11 +78,15 @@ def convolution(
     groups: int = 1,
     anchor: str = "conv2d",
 ) -> Tensor:
-    """[n, *size, channels]: the convolution of [n, h, w, c], `before` zeros in front, with a packed weight.
+    """[n, *size, channels]: the convolution of [n, h, w, c], `before` zeros in front, with a weight.
 
-    `anchor` is empty where the convolution is a part of a larger kernel.
+    The weight is packed, or canonical where the target's kernels want no blocks. `anchor` is empty where the convolution
+    is a part of a larger kernel.
     """
-    blocks, height, width, inputs, block = (int(e) for e in weight.shape)
+    if len(weight.shape) == 5:
+        blocks, height, width, inputs, block = (int(e) for e in weight.shape)
+    else:
+        (blocks, inputs, height, width), block = (int(e) for e in weight.shape), 1
     rows, columns = size
     tile = t.columns(columns, block)
     wide, deep = round_up(columns, tile), blocks * block
@@ -102,7 +106,8 @@ def convolution(
             group = t.maths.minimum(group, groups - 1)
         channel = c if groups == 1 else group * inputs + c
         pixel = image(n, y * stride[0] + i * dilation[0], column * stride[1] + j * dilation[1], channel)
-        return t.sum(pixel * weight(o // block, i, j, c, o % block), [i, j, c])
+        factor = weight(o // block, i, j, c, o % block) if len(weight.shape) == 5 else weight(o, c, i, j)
+        return t.sum(pixel * factor, [i, j, c])
 
     result = t.compute((x.shape[0], rows, wide, deep), element, "convolution", attributes)
     return cropped(t, result, (x.shape[0], rows, columns, channels))
@@ -163,8 +168,11 @@ def packed_linear_weight(
 
 
 def product(t: Lowering, x: Tensor, weight: Tensor, features: int) -> Tensor:
-    """[n, features]: the rows of x [n, k] times a packed weight."""
-    blocks, features_in, block = (int(e) for e in weight.shape)
+    """[n, features]: the rows of x [n, k] times a weight, packed or (where the target wants no blocks) canonical."""
+    if len(weight.shape) == 3:
+        blocks, features_in, block = (int(e) for e in weight.shape)
+    else:
+        (blocks, features_in), block = (int(e) for e in weight.shape), 1
     rows = x.shape[0]
     tile = t.columns(_number(rows), block)
     deep, high = blocks * block, round_up(rows, tile)
@@ -180,7 +188,8 @@ def product(t: Lowering, x: Tensor, weight: Tensor, features: int) -> Tensor:
     attributes = {"dlc.anchor": "linear", "dlc.columns": tile, "dlc.block": block}
 
     def element(i: Any, o: Any) -> Any:
-        return t.sum(x(i, k) * weight(o // block, k, o % block), [k])
+        factor = weight(o // block, k, o % block) if len(weight.shape) == 3 else weight(o, k)
+        return t.sum(x(i, k) * factor, [k])
 
     result = t.compute((high, deep), element, "product", attributes)
     return cropped(t, result, (rows, features))

@@ -138,8 +138,8 @@ class Conv2d(Convolution):
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, weight = operands
         size = self.output_size(*_size(x))
-        if not self.block:
-            weight = packed_convolution_weight(t, weight, self.channels, t.block(self.channels // self.groups))
+        if not self.block and (block := t.block(self.channels // self.groups)) > 1:
+            weight = packed_convolution_weight(t, weight, self.channels, block)
         return convolution(
             t,
             x,

@@ -76,8 +76,8 @@ class Linear(LinearOp):
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, weight = operands
-        if not self.block:
-            weight = packed_linear_weight(t, operands[1], self.features, int(x.shape[1]), t.block(self.features))
+        if not self.block and (block := t.block(self.features)) > 1:
+            weight = packed_linear_weight(t, operands[1], self.features, int(x.shape[1]), block)
         return product(t, x, weight, self.features)
 
     @classmethod

@@ -9,6 +9,7 @@ def rules() -> tuple[ScheduleRule, ...]:
     """The rules for a processor, in the order in which they are tried."""
     from dlc.compiler.codegen.schedules.cpu.convolution import ConvolutionRule
     from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
+    from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
 
-    return (ConvolutionRule(), ReductionRule(), ElementwiseRule())
+    return (ConvolutionRule(), LinearRule(), LinearWeightGradientRule(), ReductionRule(), ElementwiseRule())

@@ -144,14 +144,14 @@ def schedule_convolution(
     o_task, o_outer = schedule.split(o_outer, [None, task_blocks])
     schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, o_lane)
     task = schedule.fuse(n, y_task, o_task)
-    schedule.compute_at(main, x_outer)
-    outside = len(schedule.get_loops(store)) - 3  # the loops around a tile
+    schedule.compute_at(main, x_outer, preserve_unit_loops=True)
+    outside = 4  # task, blocks, rows, tiles
     inner_spatial, reduced = spatial_and_reduced(schedule, main)
     inner_spatial = inner_spatial[outside:]
     schedule.reorder(*reduced, *inner_spatial)
     if padding is not None:
         copy = schedule.get_sblock(padding.name)
-        schedule.compute_at(copy, task)
+        schedule.compute_at(copy, task, preserve_unit_loops=True)
         schedule_copy(schedule, copy)
     if extent(schedule, task) != 1:
         schedule.parallel(task)

@@ -114,7 +114,7 @@ def _schedule_rows(
         partial = schedule.rfactor(lane, len(spatial))
         rows, _ = spatial_and_reduced(schedule, block)
         if rows:
-            schedule.compute_at(partial, rows[-1])
+            schedule.compute_at(partial, rows[-1], preserve_unit_loops=True)
         lane, turns = spatial_and_reduced(schedule, partial)
         turns = turns or schedule.get_loops(partial)[-1:]
         schedule.reorder(*turns, lane[-1])
