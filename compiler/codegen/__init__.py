@@ -13,6 +13,9 @@ __all__ = ["Compiled", "compile_graph"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dlc.compiler.codegen import compiled  # importing tvm takes a second: target names are checked without it
+    from dlc.runtime.library import without_torch
+
+    with without_torch():
+        from dlc.compiler.codegen import compiled  # importing tvm takes a second: target names are checked without it
 
     return getattr(compiled, name)
