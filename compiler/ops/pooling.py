@@ -13,6 +13,7 @@ from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.convolution import Pair, Sides, pair, sides
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
+from dlc.compiler.ops.windows import Span, Windows, extremum, extremum_gradient, mean, mean_gradient
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ class Pool(Op):
         """The fields that pools and their gradients have, to make one op out of another."""
         return {n: getattr(self, n) for n in ("kernel", "stride", "padding", "ceil", "count_padding")}
 
+    def _windows_of(self, height: int, width: int) -> Windows:
+        """The windows as kernels see them, on an image of this size."""
+        windows = self.output_size(height, width)
+        top, left, bottom, right = self.padding
+        return Windows(
+            Span(height, windows[0], self.kernel[0], self.stride[0], top, bottom),
+            Span(width, windows[1], self.kernel[1], self.stride[1], left, right),
+            self.count_padding,
+        )
+
     def _result(self, x: TensorType) -> TensorType:
         if x.rank != 4:
             raise ShapeError(f"cannot pool {show(x.shape)}; expected [N, height, width, channels]")
@@ -92,7 +103,8 @@ class MaxPool(Pool):
         return (apply(MaxPoolGradient(**self.attributes()), result.operands[0], upstream),)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        (x,) = operands
+        return extremum(t, self._windows_of(int(x.shape[1]), int(x.shape[2])), x, largest=True)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -113,7 +125,8 @@ class MinPool(Pool):
         return (apply(MinPoolGradient(**self.attributes()), result.operands[0], upstream),)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        (x,) = operands
+        return extremum(t, self._windows_of(int(x.shape[1]), int(x.shape[2])), x, largest=False)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -139,7 +152,8 @@ class AvgPool(Pool):
         return (apply(AvgPoolGradient(**self.attributes(), input_size=(height, width)), upstream),)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        (x,) = operands
+        return mean(t, self._windows_of(int(x.shape[1]), int(x.shape[2])), x)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -171,7 +185,8 @@ class MaxPoolGradient(Pool):
         return result
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        x, upstream = operands
+        return extremum_gradient(t, self._windows_of(int(x.shape[1]), int(x.shape[2])), x, upstream, largest=True)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -193,7 +208,8 @@ class MinPoolGradient(Pool):
         return MaxPoolGradient(**self.attributes()).reference(-x, upstream)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        x, upstream = operands
+        return extremum_gradient(t, self._windows_of(int(x.shape[1]), int(x.shape[2])), x, upstream, largest=False)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -225,7 +241,8 @@ class AvgPoolGradient(Pool):
         return (apply(AvgPool(**self.attributes()), upstream),)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        raise AssertionError(self.name)
+        (upstream,) = operands
+        return mean_gradient(t, self._windows_of(*self.input_size), upstream)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

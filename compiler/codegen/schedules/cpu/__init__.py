@@ -10,6 +10,7 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.convolution import ConvolutionRule
     from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
+    from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
 
-    return (ConvolutionRule(), LinearRule(), LinearWeightGradientRule(), ReductionRule(), ElementwiseRule())
+    return (ConvolutionRule(), LinearRule(), LinearWeightGradientRule(), PoolRule(), ReductionRule(), ElementwiseRule())
