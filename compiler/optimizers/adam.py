@@ -19,7 +19,7 @@ from dlc.compiler.optimizers.base import Optimizer, OptimizerScalars, require_fr
 class Adam(Optimizer):
     """`adam(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, eps_inside_root=false, bias_correction=true)`: Kingma and Ba 2015.
 
-    m = β1 m + (1-β1) g; v = β2 v + (1-β2) g²; θ -= α m̂ / (sqrt(v̂) + ε), with m̂ = m / (1-β1ᵗ), v̂ = v / (1-β2ᵗ), t from 1,
+    m = β1 m + (1-β1) g; v = β2 v + (1-β2) g²; θ -= r m̂ / (sqrt(v̂) + ε), with m̂ = m / (1-β1ᵗ), v̂ = v / (1-β2ᵗ), t from 1,
     as the paper and torch. `eps_inside_root`: sqrt(v̂ + ε) (lecture); `bias_correction=false`: m̂ = m, v̂ = v (lecture).
     """
 
@@ -71,7 +71,7 @@ def _correction(beta: float, time: Value) -> Value:
 class AdamW(Adam):
     """`adamw(lr=1e-3, …, weight_decay=0.01)`: Adam with decoupled decay of all its parameters, Loshchilov and Hutter 2019.
 
-    θ -= α λ θ besides Adam's step, as torch. `regularize decay(λ, except=…)` is the same and can leave parameters out.
+    θ -= r λ θ besides Adam's step, as torch. `regularize decay(λ, except=…)` is the same and can leave parameters out.
     """
 
     keyword: ClassVar[str] = "adamw"

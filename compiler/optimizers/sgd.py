@@ -16,14 +16,14 @@ from dlc.compiler.optimizers.base import Optimizer, OptimizerScalars, require_ra
 class Sgd(Optimizer):
     """`sgd(lr=0.01, momentum=0, nesterov=false, form=torch)`: full-batch, mini-batch or stochastic by the batch size.
 
-    Without momentum θ -= α g. With momentum γ (Polyak 1964), `form` names the velocity v, which starts at 0:
+    Without momentum θ -= r g, r the rate. With momentum m (Polyak 1964), `form` names the velocity v, which starts at 0:
 
-    - `torch`: v = γ v + g; θ -= α v (Sutskever et al. 2013 as torch writes it);
-    - `lecture`: v = γ v + α g; θ -= v (Caffe too; differs from torch when the rate changes);
-    - `average`: v = γ v + (1-γ) g; θ -= α v (CNTK: the rate does not grow with γ).
+    - `torch`: v = m v + g; θ -= r v (Sutskever et al. 2013 as torch writes it);
+    - `lecture`: v = m v + r g; θ -= v (Caffe too; differs from torch when the rate changes);
+    - `average`: v = m v + (1-m) g; θ -= r v (CNTK: the rate does not grow with m).
 
-    `nesterov` (Nesterov 1983) steps along g + γ v (`torch`), α g + γ v (`lecture`), (1-γ) g + γ v (`average`) in place of v.
-    The lecture takes the gradient at θ - γ v; this is the same with the parameters kept at that look-ahead point.
+    `nesterov` (Nesterov 1983) steps along g + m v (`torch`), r g + m v (`lecture`), (1-m) g + m v (`average`) in place of v.
+    The lecture takes the gradient at θ - m v; this is the same with the parameters kept at that look-ahead point.
     """
 
     keyword: ClassVar[str] = "sgd"

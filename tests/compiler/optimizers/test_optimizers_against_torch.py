@@ -16,6 +16,7 @@ from dlc.compiler.interpret import evaluate
 from dlc.compiler.ir import DType, Input, Parameter, TensorType, source
 from dlc.compiler.layers.base import ArgumentError
 from dlc.compiler.optimizers.adam import Adam, AdamW
+from dlc.compiler.optimizers.adaptive import AdaGrad, RmsProp, Rprop
 from dlc.compiler.optimizers.base import Optimizer, OptimizerScalars
 from dlc.compiler.optimizers.sgd import Sgd
 
@@ -66,6 +67,10 @@ START = np.array([1.0, -2.0, 0.5])
         (Sgd(0.1, 0.9, nesterov=True), lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True)),
         (Adam(), lambda p: torch.optim.Adam(p)),
         (Adam(beta1=0.5, beta2=0.9, eps=1e-2), lambda p: torch.optim.Adam(p, betas=(0.5, 0.9), eps=1e-2)),
+        (AdaGrad(), lambda p: torch.optim.Adagrad(p)),
+        (RmsProp(eps=1e-3), lambda p: torch.optim.RMSprop(p, eps=1e-3)),
+        (RmsProp(decay=0.9, momentum=0.5), lambda p: torch.optim.RMSprop(p, alpha=0.9, momentum=0.5)),
+        (Rprop(0.1), lambda p: torch.optim.Rprop(p, 0.1)),
         (AdamW(weight_decay=0.1), lambda p: torch.optim.AdamW(p, weight_decay=0.1)),
     ],
     ids=str,
@@ -149,6 +154,10 @@ def test_a_weight_without_gradient_and_value_stays_zero(keyword: str) -> None:
         (lambda: Adam(beta1=1.0), "beta1"),
         (lambda: Adam(eps=0.0), "eps"),
         (lambda: AdamW(weight_decay=-1.0), "weight_decay"),
+        (lambda: AdaGrad(eps=0.0), "eps"),
+        (lambda: RmsProp(decay=1.0), "decay"),
+        (lambda: Rprop(up=0.9), "up"),
+        (lambda: Rprop(least=60.0), "least"),
     ],
 )
 def test_a_wrong_argument_is_named(make: Callable[[], Optimizer], field: str) -> None:
