@@ -99,7 +99,7 @@ class Windows:
 
 def extremum(t: Lowering, windows: Windows, x: Tensor, *, largest: bool, attributes: dict[str, Any] = ANCHOR) -> Tensor:
     """The largest or smallest element of each window."""
-    outside = t.maths.constant(float("-inf") if largest else float("inf"), DType(x.dtype))
+    outside = t.maths.constant(float("-inf") if largest else float("inf"), DType(str(x.dtype)))
     i, j = t.reduce_axis(windows.rows.kernel, "i"), t.reduce_axis(windows.columns.kernel, "j")
     fold = t.max if largest else t.min
     shape = (x.shape[0], windows.rows.windows, windows.columns.windows, x.shape[3])
@@ -108,7 +108,7 @@ def extremum(t: Lowering, windows: Windows, x: Tensor, *, largest: bool, attribu
 
 def mean(t: Lowering, windows: Windows, x: Tensor) -> Tensor:
     """The mean of each window."""
-    zero = t.maths.constant(0.0, DType(x.dtype))
+    zero = t.maths.constant(0.0, DType(str(x.dtype)))
     i, j = t.reduce_axis(windows.rows.kernel, "i"), t.reduce_axis(windows.columns.kernel, "j")
     shape = (x.shape[0], windows.rows.windows, windows.columns.windows, x.shape[3])
     total = t.compute(shape, lambda *at: t.sum(windows.element(t, x, at, i, j, zero), [i, j]), "total", ANCHOR)
@@ -134,7 +134,7 @@ def mean_gradient(t: Lowering, windows: Windows, upstream: Tensor) -> Tensor:
 def extremum_gradient(t: Lowering, windows: Windows, x: Tensor, upstream: Tensor, *, largest: bool) -> Tensor:
     """To each window's first extremum in row-major order, the window's gradient."""
     m = t.maths
-    dtype = DType(x.dtype)
+    dtype = DType(str(x.dtype))
     best = extremum(t, windows, x, largest=largest, attributes=PART)
     i, j = t.reduce_axis(windows.rows.kernel, "i"), t.reduce_axis(windows.columns.kernel, "j")
     nowhere = m.constant(len(windows.offsets), DType.INT32)
@@ -158,7 +158,7 @@ def _gather(
 ) -> Tensor:
     """For each element of the image the sum of `part(place, window row, window column, offset)` over its windows."""
     rows, columns = windows.rows, windows.columns
-    zero = t.maths.constant(0.0, DType(upstream.dtype))
+    zero = t.maths.constant(0.0, DType(str(upstream.dtype)))
 
     def body(*at: Any) -> Expression:
         total: Expression = None
