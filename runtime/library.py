@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import itertools
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from dlc.runtime.errors import RuntimeFault
 _UNNEEDED = ("torch", "cuda")
 """Packages that `import tvm_ffi` imports if installed. They cost a second, and nothing here needs them."""
 
+_serial = itertools.count(1)
 _lock = threading.Lock()
 _runtime: ctypes.CDLL | None = None
 
@@ -121,10 +123,20 @@ def _open_in_memory(open_library: Callable[[str, str], Any], code: bytes | memor
         try:
             with open(handle, "wb", closefd=False) as file:
                 file.write(code)
-            return open_library(f"/proc/self/fd/{handle}", "so")
+            return open_library(_unique_path(handle), "so")
         finally:
             os.close(handle)
     with tempfile.TemporaryDirectory(prefix="dlc-") as folder:  # only its owner can enter it
         path = Path(folder) / "code.so"
         path.write_bytes(code)
         return open_library(str(path), "so")
+
+
+def _unique_path(handle: int) -> str:
+    """The path of an open file, spelt as never before in this process: `/` and `./` are the digits of a serial number.
+
+    The system's loader knows libraries by their paths' spelling. Handles are used again after they are closed, and the plain
+    path would then find the library of an earlier artifact.
+    """
+    spelling = "".join("./" if digit == "1" else "/" for digit in f"{next(_serial):b}")
+    return f"/proc/self/fd/{spelling}{handle}"

@@ -17,6 +17,7 @@ from safetensors.numpy import load as load_safetensors
 from dlc.runtime import artifact as module
 from dlc.runtime.artifact import Artifact, TargetSpec, digest, load_artifact, read_manifest, save_artifact
 from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.library import load_code
 from dlc.runtime.session import Session, load
 from tests.runtime.conftest import samples
 
@@ -177,7 +178,19 @@ def test_cuda_artifacts_say_what_is_missing(path: Path, artifact: Artifact) -> N
         load(path)
 
 
+def test_each_artifact_gets_its_own_code_though_file_handles_are_used_again(artifact: Artifact, code: bytes) -> None:
+    first = load_code(code)
+    without = load_code(code.replace(b"__tvm_ffi_subtract", b"__tvm_ffi_subtrakt"))
+    again = load_code(code)
+
+    assert first("subtract") and again("subtract")
+    with pytest.raises(RuntimeFault, match="R0503"):
+        without("subtract")
+
+
 def test_machine_code_that_is_none_is_refused(artifact: Artifact) -> None:
+    session = Session(artifact)
+    assert session.threads
     with pytest.raises(RuntimeFault, match="R0502"):
         Session(Artifact(artifact.manifest, b"not a shared object", artifact.weights))
 
