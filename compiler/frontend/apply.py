@@ -214,7 +214,7 @@ def _flowing(evaluator: Evaluator, result: Any, value: Any, what: str, span: Spa
         return result
     if isinstance(result, Stage) or callable_as_stage(result):
         return apply_stage(evaluator, evaluator.stage(result, span), value)
-    return evaluator.error("E0610", f"the value of {what} is {kind(result)}, neither a tensor nor a stage", span)
+    return evaluator.error("E0615", f"the value of {what} is {kind(result)}, neither a tensor nor a stage", span)
 
 
 def callable_as_stage(value: Any) -> bool:

@@ -177,9 +177,9 @@ def _dead(evaluator: Evaluator, network: Network) -> None:
     for call in network.calls:
         if call not in needed and call not in fed:
             evaluator.error(
-                "E0611", f"the result of `{call.name}` reaches no output", call.span,
+                "E0616", f"the result of `{call.name}` reaches no output", call.span,
                 help="let it flow to an output, or leave it out",
             )  # fmt: skip
     for given in network.inputs:
         if given not in needed and given not in fed:
-            evaluator.error("E0611", f"input `{given.name}` is used by nothing", given.span)
+            evaluator.error("E0616", f"input `{given.name}` is used by nothing", given.span)

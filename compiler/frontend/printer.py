@@ -188,7 +188,8 @@ class Printer:
             self._sequence(item, base + INDENT)
             if comma is not None or (number == len(items) - 1 and _takes_comma(group)):
                 self.lines[-1].code += ","
-            self.lines[-1].comments += [*held, *(comma.trailing if comma else [])]
+            moved = [*(comment for comment, _ in comma.leading), *comma.trailing] if comma is not None else []
+            self.lines[-1].comments += [*held, *moved]
         closer.blank = False
         self._leading(closer, base + INDENT)
         self._start(base, False)

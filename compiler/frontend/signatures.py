@@ -46,7 +46,8 @@ class Signature:
 
 def signature_of(item: type[Any], kind: str = "layer") -> Signature:
     """The signature of a dataclass from a catalog. A trailing underscore keeps Python's keywords out of the way."""
-    return _read(item, kind)
+    key: Any = item  # mypy takes type[Any] for something that cannot be hashed
+    return _read(key, kind)
 
 
 @cache
