@@ -12,5 +12,6 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
+    from dlc.compiler.codegen.schedules.cpu.weight_gradient import ConvolutionWeightGradientRule
 
-    return (ConvolutionRule(), LinearRule(), LinearWeightGradientRule(), PoolRule(), ReductionRule(), ElementwiseRule())
+    return (ConvolutionRule(), ConvolutionWeightGradientRule(), LinearRule(), LinearWeightGradientRule(), PoolRule(), ReductionRule(), ElementwiseRule())
