@@ -55,13 +55,11 @@ class TensorMaths:
 
     def maximum(self, x: Any, y: Any) -> Any:
         """The larger one; NaN where x is NaN, as one machine instruction does it (TVM's max gives y)."""
-        y = _like(y, x)
-        return tirx.Select(y > x, y, x)
+        return self.let(x, lambda x: self.let(_like(y, x), lambda y: tirx.Select(y > x, y, x)))
 
     def minimum(self, x: Any, y: Any) -> Any:
         """The smaller one; NaN where x is NaN."""
-        y = _like(y, x)
-        return tirx.Select(y < x, y, x)
+        return self.let(x, lambda x: self.let(_like(y, x), lambda y: tirx.Select(y < x, y, x)))
 
     def equal(self, x: Any, y: Any) -> Any:
         """Whether both are equal."""
@@ -82,6 +80,13 @@ class TensorMaths:
     def constant(self, value: float | int | bool, dtype: DType) -> Any:
         """A number of an element type."""
         return tirx.const(value, dtype.value)
+
+    def let(self, x: Any, body: Callable[[Any], Any]) -> Any:
+        """`body(x)` with x evaluated once, however often `body` uses it."""
+        if isinstance(x, int | float | bool | tirx.Var | tirx.IntImm | tirx.FloatImm):
+            return body(x)
+        name = tirx.Var("t", str(x.ty.dtype))
+        return tirx.Let(name, x, body(name))
 
 
 def _like(value: Any, other: Any) -> Any:

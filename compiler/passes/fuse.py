@@ -71,11 +71,13 @@ class _Group:
 class Fuse:
     """Graph -> kernels in the order in which they run.
 
-    `most_inputs` bounds what one element-wise kernel reads, `longest` how many ops it holds.
+    `most_inputs` bounds what one kernel reads, `longest` how many ops it holds, `largest` how many ops the expression of
+    one result counts when every use of a value repeats the value's own expression, as inlining does.
     """
 
     most_inputs: int = 24
     longest: int = 64
+    largest: int = 256
 
     def __call__(self, graph: Graph) -> tuple[Kernel, ...]:
         """The kernels of all values that are computed, each value in one kernel."""
@@ -132,8 +134,17 @@ class _Fusing:
                 return False
             if any(r not in members and self._position(r) <= last for r in self.readers[member]):
                 return False
+        if self._expanded(members) > self.options.largest:
+            return False
         reads = {o for m in members for o in m.operands if o not in members and not is_immediate(o)}
         return len(reads) <= self.options.most_inputs and len(members) <= self.options.longest
+
+    def _expanded(self, members: set[Value]) -> int:
+        """How large the largest result's expression is if each use of a value repeats the value's own expression."""
+        sizes: dict[Value, int] = {}
+        for member in sorted(members, key=self.index.__getitem__):
+            sizes[member] = 1 + sum(sizes.get(o, 0) for o in member.operands)
+        return max(sizes.values())
 
     def _grow(self, group: _Group, anchor: Value) -> None:
         """Takes in the element-wise ops behind an anchor, as long as one value comes out."""
