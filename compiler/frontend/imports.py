@@ -169,10 +169,10 @@ def _advice(text: str, *folders: Path) -> str:
     wanted, found = Path(text), list[str]()
     for folder in folders:
         try:
-            here = [p.name for p in (folder / wanted).parent.iterdir() if p.suffix == SUFFIX and p.name != wanted.name]
+            here = {p.stem: p.name for p in (folder / wanted).parent.iterdir() if p.suffix == SUFFIX}
         except (OSError, ValueError):
             continue
-        close = get_close_matches(wanted.name, here, n=1) or get_close_matches(wanted.name + SUFFIX, here, n=1)
+        close = [here[stem] for stem in get_close_matches(wanted.stem, here, n=1) if here[stem] != wanted.name]
         found += [str(wanted.parent / name) for name in close if str(wanted.parent / name) not in found]
     return f"did you mean {' or '.join(found)}?" if found else ""
 
