@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dlc.compiler.layers.base import FeatureShape, Layer, ParameterSpec
 from dlc.compiler.source import Span
@@ -22,7 +22,7 @@ class Tensor:
     """A tensor between layers. `shape` is channels, height, width (or features), without the batch."""
 
     shape: FeatureShape
-    producer: LayerCall | NetworkInput | None = None
+    producer: LayerCall | NetworkInput | None = field(default=None, repr=False)  # whose repr would show all before it
     span: Span | None = None
 
 

@@ -80,10 +80,11 @@ def call(evaluator: Evaluator, node: ast.Call, env: Environment) -> Any:
 
 
 def _leading_tensors(
-    evaluator: Evaluator, arguments: Sequence[ast.Argument], env: Environment
+    evaluator: Evaluator, arguments: Sequence[ast.Argument], env: Environment, many: bool = False
 ) -> tuple[Any, Sequence[ast.Argument], dict[int, Any]]:
     """The tensors in front of the arguments (None: there are none; a single one as it is), the other arguments, and the
-    values of those that were evaluated to find out, by the identity of their node."""
+    values of those that were evaluated to find out, by the identity of their node. `many`: the callee takes any number of
+    tensors, so that an unknown name among them is one."""
     inputs: list[Any] = []
     known: dict[int, Any] = {}
     used = 0
@@ -92,6 +93,8 @@ def _leading_tensors(
             break
         if isinstance(argument.value, ast.Name):
             value = env.get(argument.value.name)
+            if value is NOT_FOUND and many and evaluator.known(argument.value.name, argument.span) is NOT_FOUND:
+                value = evaluator.evaluate(argument.value, env)
             if value is NOT_FOUND:
                 break
             if isinstance(value, Poison):
@@ -114,11 +117,12 @@ def _flow(evaluator: Evaluator, stage: Any, inputs: Any) -> Any:
 
 
 def _call_layer(evaluator: Evaluator, function: LayerFunction, node: ast.Call, env: Environment) -> Any:
-    inputs, rest, known = _leading_tensors(evaluator, node.arguments, env)
+    many = function.layer.arity[1] is None
+    inputs, rest, known = _leading_tensors(evaluator, node.arguments, env, many)
     signature = signature_of(function.layer)
     poisoned = any(isinstance(v, Poison) for v in known.values())
     positional = sum(a.name is None for a in rest)
-    if poisoned and (function.layer.arity[1] is None or positional > len(signature.parameters)):
+    if poisoned and (many or positional > len(signature.parameters)):
         for argument in node.arguments:  # the unknown value is, or may be, a tensor
             if id(argument.value) not in known:
                 evaluator.evaluate(argument.value, env)

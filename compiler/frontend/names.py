@@ -150,6 +150,8 @@ class NameChecker:
                 self._expression(statement.value, names)
                 for target in statement.targets:
                     self._define(target, names, outer)
+            elif isinstance(statement, ast.Evaluate) and isinstance(statement.value, ast.Output):
+                self._name(statement.value.name, names)
             elif isinstance(statement, (ast.Evaluate, ast.Expect)):
                 self._expression(statement.value, names)
         for name, span in names.defined.items():

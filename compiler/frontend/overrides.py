@@ -110,11 +110,11 @@ def _with(report: Report, section: ast.Section, change: Override, text: str) -> 
         message = f"--set {text}: {section.kind} `{section.name.name}` has no `{name}` with arguments"
         report.error("E0817", message, None, help=FORM)
         return section
-    first, *others = before[0].items
-    call = _argument(first.value, change.argument, value)
-    items = (replace(first, value=call), *others)
-    settings = tuple(replace(s, items=items) if s is before[0] else s for s in section.settings)
-    return replace(section, settings=settings)
+    whole = ", ".join([_with_argument(before[0].items[0], change.argument, value), *_texts(before[0].items[1:])])
+    setting = _parsed(report, section.kind, name, whole, text)
+    if setting is None:
+        return section
+    return replace(section, settings=tuple(setting if s is before[0] else s for s in section.settings))
 
 
 def _excludes(name: str, other: str) -> bool:
@@ -122,10 +122,20 @@ def _excludes(name: str, other: str) -> bool:
     return {name, other} == {"epochs", "steps"}
 
 
-def _argument(node: ast.Expression, name: str, value: ast.Expression) -> ast.Expression:
-    """`sgd(lr=0.1)` with one argument set."""
+def _with_argument(item: ast.Item, name: str, value: ast.Expression) -> str:
+    """`sgd(lr=0.1, momentum=0.9) for fc` with one argument set, as text."""
+    node = item.value
     function, arguments = (node.function, node.arguments) if isinstance(node, ast.Call) else (node, ())
-    span: Span = value.span
-    kept = tuple(a for a in arguments if a.name is None or a.name.name != name)
-    named = ast.Argument(ast.Name(name, span=span), value, span=span)
-    return ast.Call(function, (*kept, named), span=node.span)
+    kept = [_line(a.span) for a in arguments if a.name is None or a.name.name != name]
+    call = f"{_line(function.span)}({', '.join([*kept, f'{name}={_line(value.span)}'])})"
+    return f"{call} for {item.pattern.name}" if item.pattern is not None else call
+
+
+def _texts(items: Sequence[ast.Item]) -> list[str]:
+    return [_line(item.span) for item in items]
+
+
+def _line(span: Span) -> str:
+    """The text of a span in one line, without comments."""
+    rows = (row if '"' in row else row.partition("#")[0] for row in span.text.split("\n"))
+    return " ".join(" ".join(rows).split())

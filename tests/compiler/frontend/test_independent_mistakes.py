@@ -45,7 +45,7 @@ def test_a_mistake_makes_no_noise(mistakes: Mistakes, chain: str) -> None:
 def test_mistakes_in_models_data_and_recipes_come_out_together_in_the_files_order(mistakes: Mistakes) -> None:
     text = (
         _net("    image -> conv(8, 3, pat=1) -> oops -> output y", "block Unused = tanh(1)")
-        + "data d { source minst }\ntrain T {\n    model Net\n    data d\n    loss mse(\"x\")\n    optimizer sdg\n    epochs 0\n}\n"
+        + 'data d { source minst }\ntrain T {\n    model Net\n    data d\n    loss mse("x")\n    optimizer sdg\n    epochs 0\n}\n'
     )
 
     found = mistakes(text)

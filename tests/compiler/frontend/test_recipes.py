@@ -61,8 +61,8 @@ def test_weights_of_a_bracketed_sum_multiply(recipe: Callable[..., Recipe]) -> N
 
 def test_optimizers_and_initializers_differ_by_group(recipe: Callable[..., Recipe]) -> None:
     made = recipe(
-        optimizer="adam(lr=0.01); optimizer sgd(lr=0.001) for c1.*",
-        init='from "runs/a/best.safetensors" else he; init normal(0.01) for fc, constant(1) for c1.bias',
+        optimizer="adam(lr=0.01); sgd(lr=0.001) for c1.*",
+        init='from "runs/a/best.safetensors" else he; normal(0.01) for fc, constant(1) for c1.bias',
     )
 
     assert [(type(g.optimizer).__name__, g.pattern) for g in made.optimizers] == [("Adam", None), ("Sgd", "c1.*")]
@@ -73,7 +73,9 @@ def test_optimizers_and_initializers_differ_by_group(recipe: Callable[..., Recip
 
 
 def test_regularizers_come_as_a_list(recipe: Callable[..., Recipe]) -> None:
-    made = recipe(regularize='l1(1e-5), elastic_net(1e-6, l2=1e-4), decay(0.01, except=[norm, fc, "c1.*"]), clip_norm(5)')
+    made = recipe(
+        regularize='l1(1e-5), elastic_net(1e-6, l2=1e-4), decay(0.01, except=[norm, fc, "c1.*"]), clip_norm(5)'
+    )
 
     assert [(r.kind, r.rate, r.excluded) for r in made.regularizers] == [
         ("l1", 1e-5, ()), ("l1", 1e-6, ()), ("l2", 1e-4, ()), ("decay", 0.01, ("norm", "fc", "c1.*")), ("clip_norm", 5.0, ()),
@@ -129,7 +131,9 @@ def test_a_source_takes_its_path_behind_a_comma(checked: Callable[..., Checked])
         ("data.resize=28", lambda r: r.data.resize, (28, 28)),
     ],
 )
-def test_settings_are_overridden(recipe: Callable[..., Recipe], setting: str, read: Callable[[Recipe], Any], value: Any) -> None:
+def test_settings_are_overridden(
+    recipe: Callable[..., Recipe], setting: str, read: Callable[[Recipe], Any], value: Any
+) -> None:
     assert read(recipe(setting)) == value
 
 

@@ -38,7 +38,19 @@ def test_names_are_listed_in_words() -> None:
 def test_names_of_other_systems_lead_to_names_of_this_one() -> None:
     words = vocabulary()
     here = {name for _, catalog in words.catalogs for name in catalog} | set(BUILTINS)
-    parameters = {"pad", "stride", "kernel", "channels", "features", "bias", "dilation", "groups", "lr", "in", "identity"}
+    parameters = {
+        "pad",
+        "stride",
+        "kernel",
+        "channels",
+        "features",
+        "bias",
+        "dilation",
+        "groups",
+        "lr",
+        "in",
+        "identity",
+    }
     settings = {"batch", "data", "loss", "regularize", "stop", "schedule", "init", "metrics", "model", "augment", "validate",
                 "normalize", "resize", "optimizer", "epochs", "seed"}  # fmt: skip
 
