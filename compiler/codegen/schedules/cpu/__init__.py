@@ -14,4 +14,12 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.weight_gradient import ConvolutionWeightGradientRule
 
-    return (ConvolutionRule(), ConvolutionWeightGradientRule(), LinearRule(), LinearWeightGradientRule(), PoolRule(), ReductionRule(), ElementwiseRule())
+    return (
+        ConvolutionRule(),
+        ConvolutionWeightGradientRule(),
+        LinearRule(),
+        LinearWeightGradientRule(),
+        PoolRule(),
+        ReductionRule(),
+        ElementwiseRule(),
+    )

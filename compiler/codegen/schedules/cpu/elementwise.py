@@ -91,6 +91,5 @@ def _follows(load: Any, variables: list[Any], extents: list[Any]) -> bool:
     return same and all(_equal(a, b) for a, b in zip(shape[1:], extents[1:], strict=True))
 
 
-
 def _equal(a: Any, b: Any) -> bool:
     return static(a) == static(b) if static(a) is not None else bool(a.same_as(b))

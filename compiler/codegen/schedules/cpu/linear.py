@@ -131,8 +131,8 @@ class LinearWeightGradientRule(ScheduleRule):
             schedule.set_scope(main, 0, "local")
         else:
             store = schedule.cache_write(main, 0, "local")
-        inputs, block = extents[1] or 1, extents[2] or 1
-        tile = max(d for d in divisors(inputs) if d <= most_columns(target, block))
+        inputs, width = extents[1] or 1, extents[2] or 1
+        tile = max(d for d in divisors(inputs) if d <= most_columns(target, width))
         o, k, lane = schedule.get_loops(store)
         k_outer, k_tile = schedule.split(k, [None, tile])
         schedule.reorder(o, k_outer, k_tile, lane)
@@ -151,6 +151,6 @@ class LinearWeightGradientRule(ScheduleRule):
         schedule.vectorize(loops[-1])
         schedule.unroll(loops[-2])
         if not fused:
-            for block_ in last:
-                schedule_map(schedule, block_, target)
+            for block in last:
+                schedule_map(schedule, block, target)
         return True

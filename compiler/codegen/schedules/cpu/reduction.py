@@ -38,7 +38,9 @@ class ReductionRule(ScheduleRule):
         maps = inline(schedule, tuple(b for b in blocks if not b.reduces))
         for block in (b for b in blocks if b.reduces or b in maps):
             if not schedule.get_loops(schedule.get_sblock(block.name)):
-                schedule.add_unit_loop(schedule.get_sblock(block.name))  # rfactor refuses blocks without a loop beside it
+                schedule.add_unit_loop(
+                    schedule.get_sblock(block.name)
+                )  # rfactor refuses blocks without a loop beside it
         for block in blocks:
             if block.reduces:
                 schedule_reduction(schedule, schedule.get_sblock(block.name), target)

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from dlc.compiler.codegen.target import CpuTarget
+from dlc.compiler.passes import pack_weights
 
 
 def weight_block(target: CpuTarget, channels: int) -> int:
-    """Output channels that lie side by side in packed weights: one to four vectors, with the least surplus.
-
-    Two vectors suit most (each broadcast input then feeds two products); four where vectors are short.
-    """
-    lanes = target.lanes
-    preferred = 4 * lanes if lanes == 4 else 2 * lanes
-    candidates = [preferred, *(n * lanes for n in (3, 2, 1) if n * lanes != preferred)]
-    if channels <= lanes:
-        return lanes
-    return min(candidates, key=lambda block: (-(-channels // block) * block * _loads(block, lanes), -block))
-
-
-def _loads(block: int, lanes: int) -> float:
-    """Relative time for one product: short blocks need more loads for each, three vectors leave few columns."""
-    return {1: 1.12, 2: 1.0, 3: 1.02, 4: 1.01}[min(block // lanes, 4)]
+    """Output channels that lie side by side in packed weights: one to four vectors, with the least surplus."""
+    return pack_weights.weight_block(target.lanes, channels)
 
 
 def most_columns(target: CpuTarget, block: int) -> int:

@@ -105,5 +105,3 @@ def _schedule_total(schedule: Schedule, block: Any, work: float) -> None:
     if work * 0.05 > WORTH_SHARING:
         schedule.parallel(schedule.fuse(*spatial[:-1]))
     schedule.decompose_reduction(block, reduced[0])
-
-
