@@ -72,7 +72,8 @@ class Evaluator(Evaluation):
             return known
         if node.name == "in":
             return self.error("E0406", "`in` is a block's input; there is none here", node.span)
-        if self.report.has(node.span, "E0407"):
+        if self.report.has(node.span, "E0401") or self.report.has(node.span, "E0407"):
+            self.report.count += 1
             return POISON
         candidates = {*env.visible(), *self.vocabulary.layers, *BUILTINS, "identity"}
         return self.error("E0401", f"unknown name `{node.name}`", node.span, help=did_you_mean(node.name, candidates))
