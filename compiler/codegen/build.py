@@ -33,7 +33,7 @@ class CpuCode:
     def executable(self) -> Any:
         """TVM's executable; compiled on first use."""
         intrinsics.register()
-        return tvm.compile(module_of({**self.functions, DRIVER: driver()}), self.target.tvm)
+        return tvm.compile(module_of({**self.functions, DRIVER: intrinsics.import_into(driver())}), self.target.tvm)
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel, callable in this process with tensors (DLPack)."""

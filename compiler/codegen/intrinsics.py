@@ -1,150 +1,265 @@
 """Vectorised float32 exp, log, tanh, sigmoid, erf and power for CPU targets.
 
-LLVM calls the scalar C function once per lane for these. Each is lowered to straight-line arithmetic instead, with the
-edges of the C functions: infinities, overflow, underflow through the subnormals, NaN in, NaN out.
-Accuracies are relative, in float32, and were measured over each function's whole range (tests/compiler/codegen).
+LLVM calls the scalar C function once per lane for these. Here each is a small function in LLVM's own language, for each
+number of lanes, that is inlined wherever it is called. All have the edges of the C functions: infinities, overflow,
+underflow through the subnormals, NaN in, NaN out. (Written as TVM expressions they would be trees that repeat what is used
+twice, and TVM's `Let` is put back or trips its simplifier inside conditions.)
+
+The stated errors are relative, in float32, over each function's whole range (measured by tests/compiler/codegen).
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
+
+_LANES = (*range(1, 33), 48, 64)
+_TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "i1": "i1"}
 
 _registered = False
 
 
 def register() -> None:
-    """Makes the compiler use these in every kernel for an LLVM target. Does its work once in a process."""
+    """Makes the compiler call these in every kernel for an LLVM target. Does its work once in a process."""
     global _registered
     if _registered:
         return
-    functions: dict[str, Callable[..., Any]] = {
-        "exp": _exp, "log": _log, "tanh": _tanh, "sigmoid": _sigmoid, "erf": _erf, "pow": _power,
-    }  # fmt: skip
-    for name, function in functions.items():
-        tvm.tirx.register_intrin_lowering(f"tirx.{name}", target="llvm", f=_float32_only(function), level=99)
+    for name in _FUNCTIONS:
+        tvm.tirx.register_intrin_lowering(f"tirx.{name}", target="llvm", f=_lower(name), level=99)
     _registered = True
 
 
-def _float32_only(function: Callable[..., Any]) -> Callable[[Any], Any]:
+def _lower(name: str) -> Callable[[Any], Any]:
     def lower(call: Any) -> Any:
         dtype = str(call.args[0].ty.dtype)
-        if dtype != "float32" and not dtype.startswith("float32x"):
+        kind, _, lanes = dtype.partition("x")
+        if kind != "float32" or int(lanes or 1) not in _LANES:
             return call
-        vector = _Vector(int(dtype.partition("x")[2] or 1))
-        return vector.bind(function(vector, *map(vector.name, call.args)))
+        return tirx.call_pure_extern(dtype, _symbol(name, int(lanes or 1)), *call.args)
 
     return lower
 
 
+def import_into(function: Any) -> Any:
+    """A function whose machine code module then holds the definitions; one of a module's functions is enough."""
+    body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", tvm.ir.StringImm(definitions()), function.body)
+    return function.with_body(body)
+
+
+@cache
+def definitions() -> str:
+    """All functions as an LLVM module's text."""
+    bodies = [_define(name, lanes) for name in _FUNCTIONS for lanes in _LANES]
+    floors = [
+        f"declare {_type(kind, lanes)} @llvm.floor.{_suffix(kind, lanes)}({_type(kind, lanes)})"
+        for kind in ("f32", "f64")
+        for lanes in _LANES
+    ]
+    return "\n".join([*floors, *bodies])
+
+
+def _symbol(name: str, lanes: int) -> str:
+    return f"dlc_{name}_{lanes}"
+
+
+def _type(kind: str, lanes: int) -> str:
+    return _TYPES[kind] if lanes == 1 else f"<{lanes} x {_TYPES[kind]}>"
+
+
+def _suffix(kind: str, lanes: int) -> str:
+    return kind if lanes == 1 else f"v{lanes}{kind}"
+
+
+def _define(name: str, lanes: int) -> str:
+    function, arity = _FUNCTIONS[name]
+    code = _Code(lanes)
+    operands = [_Vector(code, "f32", f"%x{i}") for i in range(arity)]
+    result = function(code, *operands)
+    real = _type("f32", lanes)
+    parameters = ", ".join(f"{real} {o.name}" for o in operands)
+    lines = "\n".join(f"  {line}" for line in code.lines)
+    return f"define {real} @{_symbol(name, lanes)}({parameters}) alwaysinline nounwind {{\n{lines}\n  ret {real} {result.name}\n}}"
+
+
 class _Vector:
-    """Makes constants, casts and names of one lane count."""
+    """A value in LLVM's language; operators add instructions to its function. Numbers may stand beside vectors."""
+
+    def __init__(self, code: _Code, kind: str, name: str) -> None:
+        self.code, self.kind, self.name = code, kind, name
+
+    def _binary(self, integer: str, real: str, other: _Vector | float) -> _Vector:
+        other = self.code.constant(other, self.kind)
+        instruction = f"{real} contract" if self.kind[0] == "f" else integer
+        return self.code.add(self.kind, f"{instruction} {self.code.type(self.kind)} {self.name}, {other.name}")
+
+    def _compare(self, integer: str, real: str, other: _Vector | float) -> _Vector:
+        other = self.code.constant(other, self.kind)
+        instruction = f"fcmp {real}" if self.kind[0] == "f" else f"icmp {integer}"
+        return self.code.add("i1", f"{instruction} {self.code.type(self.kind)} {self.name}, {other.name}")
+
+    def __add__(self, other: _Vector | float) -> _Vector:
+        return self._binary("add", "fadd", other)
+
+    def __sub__(self, other: _Vector | float) -> _Vector:
+        return self._binary("sub", "fsub", other)
+
+    def __mul__(self, other: _Vector | float) -> _Vector:
+        return self._binary("mul", "fmul", other)
+
+    def __truediv__(self, other: _Vector | float) -> _Vector:
+        return self._binary("sdiv", "fdiv", other)
+
+    def __and__(self, other: _Vector | float) -> _Vector:
+        return self._binary("and", "", other)
+
+    def __or__(self, other: _Vector | float) -> _Vector:
+        return self._binary("or", "", other)
+
+    def __lshift__(self, other: int) -> _Vector:
+        return self._binary("shl", "", other)
+
+    def __rshift__(self, other: int) -> _Vector:
+        return self._binary("ashr", "", other)
+
+    def __lt__(self, other: _Vector | float) -> _Vector:
+        return self._compare("slt", "olt", other)
+
+    def __gt__(self, other: _Vector | float) -> _Vector:
+        return self._compare("sgt", "ogt", other)
+
+    def equals(self, other: _Vector | float) -> _Vector:
+        return self._compare("eq", "oeq", other)
+
+    def is_nan(self) -> _Vector:
+        return self._compare("ne", "uno", self)
+
+
+class _Code:
+    """The instructions of one function for one number of lanes."""
 
     def __init__(self, lanes: int) -> None:
-        self.suffix = f"x{lanes}" if lanes > 1 else ""
         self.lanes = lanes
-        self.names: list[tuple[Any, Any]] = []
+        self.lines: list[str] = []
 
-    def name(self, x: Any) -> Any:
-        """A variable for what is used more than once: an expression is a tree, not a graph."""
-        variable = tirx.Var(f"t{len(self.names)}", str(x.ty.dtype))
-        self.names.append((variable, x))
-        return variable
+    def type(self, kind: str) -> str:
+        return _type(kind, self.lanes)
 
-    def bind(self, result: Any) -> Any:
-        """The result with all names given their meaning."""
-        for variable, x in reversed(self.names):
-            result = tirx.Let(variable, x, result)
-        return result
+    def add(self, kind: str, instruction: str) -> _Vector:
+        name = f"%v{len(self.lines)}"
+        self.lines.append(f"{name} = {instruction}")
+        return _Vector(self, kind, name)
 
-    def constant(self, value: float, dtype: str = "float32") -> Any:
-        scalar = tirx.const(value, dtype)
-        return tirx.Broadcast(scalar, self.lanes) if self.lanes > 1 else scalar
+    def constant(self, value: _Vector | float, kind: str = "f32") -> _Vector:
+        """A number in all lanes; vectors stay. LLVM writes floats as the bits of the double of the same value."""
+        if isinstance(value, _Vector):
+            return value
+        if kind[0] == "f":
+            exact = float(np.float32(value)) if kind == "f32" else float(value)
+            text = f"0x{struct.pack('>d', exact).hex().upper()}"
+        else:
+            text = str(int(value))
+        return _Vector(self, kind, text if self.lanes == 1 else f"splat ({_TYPES[kind]} {text})")
 
-    def cast(self, x: Any, dtype: str) -> Any:
-        return tirx.Cast(dtype + self.suffix, x)
+    def select(self, condition: _Vector, x: _Vector | float, y: _Vector | float) -> _Vector:
+        """x where the condition holds, else y."""
+        kind = next((v.kind for v in (x, y) if isinstance(v, _Vector)), "f32")
+        x, y, type_ = self.constant(x, kind), self.constant(y, kind), self.type(kind)
+        return self.add(kind, f"select {self.type('i1')} {condition.name}, {type_} {x.name}, {type_} {y.name}")
 
-    def bits(self, x: Any, dtype: str) -> Any:
-        return tirx.reinterpret(dtype + self.suffix, x)
+    def floor(self, x: _Vector) -> _Vector:
+        """The largest whole number not above x."""
+        return self.add(x.kind, f"call {self.type(x.kind)} @llvm.floor.{_suffix(x.kind, self.lanes)}({self.type(x.kind)} {x.name})")
 
-    def polynomial(self, x: Any, coefficients: Sequence[float], dtype: str = "float32") -> Any:
+    def cast(self, x: _Vector, kind: str) -> _Vector:
+        """x in another type; NaN as an integer is any number."""
+        pair = x.kind[0] + kind[0]
+        wider = kind > x.kind
+        name = {"fi": "fptosi", "if": "sitofp", "ff": "fpext" if wider else "fptrunc", "ii": "sext" if wider else "trunc"}[pair]
+        made = self.add(kind, f"{name} {self.type(x.kind)} {x.name} to {self.type(kind)}")
+        return self.add(kind, f"freeze {self.type(kind)} {made.name}") if pair == "fi" else made
+
+    def bits(self, x: _Vector, kind: str) -> _Vector:
+        """The same bits as another type."""
+        return self.add(kind, f"bitcast {self.type(x.kind)} {x.name} to {self.type(kind)}")
+
+    def polynomial(self, x: _Vector, coefficients: Sequence[float]) -> _Vector:
         """Horner's scheme, highest power first."""
-        x, result = self.name(x), self.constant(coefficients[0], dtype)
+        result = self.constant(coefficients[0], x.kind)
         for c in coefficients[1:]:
-            result = result * x + self.constant(c, dtype)
+            result = result * x + c
         return result
 
-    def clamp(self, x: Any, low: float, high: float) -> Any:
-        """`x` between the bounds; NaN stays NaN (TVM's min and max would drop it)."""
-        x = self.name(x)
-        x = self.name(tirx.Select(x > self.constant(high), self.constant(high), x))
-        return self.name(tirx.Select(x < self.constant(low), self.constant(low), x))
+    def clamp(self, x: _Vector, low: float, high: float) -> _Vector:
+        """x between the bounds; NaN stays NaN."""
+        x = self.select(x > high, high, x)
+        return self.select(x < low, low, x)
 
 
-def _exp(v: _Vector, x: Any) -> Any:
+def _exp(c: _Code, x: _Vector) -> _Vector:
     """exp(x) = 2^n · e^r with n = round(x / ln 2), |r| <= ln(2) / 2; Cephes' expf polynomial. Error 1e-7."""
-    c = v.constant
-    y = v.clamp(x, -104.0, 89.0)
-    n = v.name(tirx.floor(y * c(1.44269504088896341) + c(0.5)))
-    r = v.name(y - n * c(0.693359375) - n * c(-2.12194440e-4))
+    y = c.clamp(x, -104.0, 89.0)
+    n = c.floor(y * 1.44269504088896341 + 0.5)
+    r = y - n * 0.693359375 - n * -2.12194440e-4
     terms = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-    p = v.polynomial(r, terms) * r * r + r + c(1.0)
-    exponent = v.name(v.cast(n, "int32"))
+    p = c.polynomial(r, terms) * (r * r) + r + 1.0
+    exponent = c.cast(n, "i32")
     # 2^n in two factors: n reaches -150 (subnormal results) and 128 (the largest results), 2^n alone does not
-    half = v.name(exponent >> c(1, "int32"))
-    low = v.bits((half + c(127, "int32")) << c(23, "int32"), "float32")
-    high = v.bits((exponent - half + c(127, "int32")) << c(23, "int32"), "float32")
-    result = p * low * high
-    return tirx.Select(x > c(88.722839), c(float("inf")), result)
+    half = exponent >> 1
+    low = c.bits((half + 127) << 23, "f32")
+    high = c.bits((exponent - half + 127) << 23, "f32")
+    return c.select(x > 88.722839, float("inf"), p * low * high)
 
 
-def _log(v: _Vector, x: Any) -> Any:
+def _log(c: _Code, x: _Vector) -> _Vector:
     """log(m · 2^e) = log(m) + e ln 2 with m in [√½, √2); Cephes' logf polynomial. Error 1e-7."""
-    c = v.constant
-    tiny = x < c(1.17549435e-38)
-    y = tirx.Select(tiny, x * c(8388608.0), x)  # subnormal: times 2^23
-    bits = v.name(v.bits(y, "int32"))
-    e = v.cast((bits >> c(23, "int32")) - c(126, "int32"), "float32") - tirx.Select(tiny, c(23.0), c(0.0))
-    m = v.name(v.bits((bits & c(0x007FFFFF, "int32")) | c(0x3F000000, "int32"), "float32"))  # [0.5, 1)
-    small = m < c(0.70710678)
-    e = v.name(e - tirx.Select(small, c(1.0), c(0.0)))
-    f = v.name(tirx.Select(small, m + m, m) - c(1.0))
+    tiny = x < 1.17549435e-38
+    y = c.select(tiny, x * 8388608.0, x)  # subnormal: times 2^23
+    bits = c.bits(y, "i32")
+    e = c.cast((bits >> 23) - 126, "f32") - c.select(tiny, 23.0, 0.0)
+    m = c.bits((bits & 0x007FFFFF) | 0x3F000000, "f32")  # [0.5, 1)
+    small = m < 0.70710678
+    e = e - c.select(small, 1.0, 0.0)
+    f = c.select(small, m + m, m) - 1.0
     terms = (
         7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
         2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
     )  # fmt: skip
-    square = v.name(f * f)
-    p = v.polynomial(f, terms) * f * square + e * c(-2.12194440e-4) - square * c(0.5)
-    result = f + p + e * c(0.693359375)
-    result = tirx.Select(x == c(float("inf")), x, result)
-    result = tirx.Select(x == c(0.0), c(float("-inf")), result)
-    return tirx.Select(x >= c(0.0), result, c(float("nan")))  # false for NaN too
+    square = f * f
+    p = c.polynomial(f, terms) * f * square + e * -2.12194440e-4 - square * 0.5
+    result = f + p + e * 0.693359375
+    result = c.select(x.equals(float("inf")), x, result)
+    result = c.select(x < 0.0, float("nan"), result)
+    result = c.select(x.equals(0.0), float("-inf"), result)
+    return c.select(x.is_nan(), x, result)
 
 
-def _tanh(v: _Vector, x: Any) -> Any:
+def _tanh(c: _Code, x: _Vector) -> _Vector:
     """A rational function of degrees 13 and 6, as in Eigen (MathFunctionsImpl.h). Error 4e-7."""
-    y = v.clamp(x, -9.0, 9.0)
-    square = v.name(y * y)
+    y = c.clamp(x, -9.0, 9.0)
+    square = y * y
     odd = (
         -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05,
         6.37261928875436e-04, 4.89352455891786e-03,
     )  # fmt: skip
     even = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
-    return v.clamp(y * v.polynomial(square, odd) / v.polynomial(square, even), -1.0, 1.0)
+    return c.clamp(y * c.polynomial(square, odd) / c.polynomial(square, even), -1.0, 1.0)
 
 
-def _sigmoid(v: _Vector, x: Any) -> Any:
+def _sigmoid(c: _Code, x: _Vector) -> _Vector:
     """1 / (1 + exp(-x)). Error 2e-7."""
-    return v.constant(1.0) / (v.constant(1.0) + _exp(v, v.name(v.constant(0.0) - x)))
+    return c.constant(1.0) / (_exp(c, c.constant(0.0) - x) + 1.0)
 
 
-def _erf(v: _Vector, x: Any) -> Any:
-    """A rational function of degrees 13 and 8, as in Eigen (SpecialFunctionsImpl.h). Error 4e-7."""
-    y = v.clamp(x, -4.0, 4.0)
-    square = v.name(y * y)
+def _erf(c: _Code, x: _Vector) -> _Vector:
+    """A rational function of degrees 13 and 8, as in Eigen (SpecialFunctionsImpl.h). Error 6e-7."""
+    y = c.clamp(x, -4.0, 4.0)
+    square = y * y
     odd = (
         -2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
         -2.95459980854025e-03, -1.60960333262415e-02,
@@ -152,43 +267,44 @@ def _erf(v: _Vector, x: Any) -> Any:
     even = (
         -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02,
     )  # fmt: skip
-    return v.clamp(y * v.polynomial(square, odd) / v.polynomial(square, even), -1.0, 1.0)
+    return c.clamp(y * c.polynomial(square, odd) / c.polynomial(square, even), -1.0, 1.0)
 
 
-def _power(v: _Vector, x: Any, y: Any) -> Any:
+def _power(c: _Code, x: _Vector, y: _Vector) -> _Vector:
     """x^y = 2^(y log2 |x|) in float64, so that the product keeps its digits. Error 1e-7.
 
     Negative bases take whole exponents, others give NaN, as in C. log(m) is 2 artanh((m - 1) / (m + 1)).
     """
-    f64 = "float64"
-    c = v.constant
-    a = v.name(v.cast(tirx.Select(x < c(0.0), c(0.0) - x, x), f64))
-    zero, infinite, one = a == c(0.0, f64), a > c(3.5e38, f64), a == c(1.0, f64)
-    bits = v.name(v.bits(a, "int64"))
-    e = v.cast((bits >> c(52, "int64")) - c(1023, "int64"), f64)
-    m = v.name(v.bits((bits & c((1 << 52) - 1, "int64")) | c(1023 << 52, "int64"), f64))  # [1, 2)
-    large = m > c(1.4142135623730951, f64)
-    m = v.name(tirx.Select(large, m * c(0.5, f64), m))
-    e = e + tirx.Select(large, c(1.0, f64), c(0.0, f64))
-    t = v.name((m - c(1.0, f64)) / (m + c(1.0, f64)))
+    a = c.cast(c.select(x < 0.0, c.constant(0.0) - x, x), "f64")
+    zero, infinite, one = a.equals(0.0), a > 3.5e38, a.equals(1.0)
+    bits = c.bits(a, "i64")
+    e = c.cast((bits >> 52) - 1023, "f64")
+    m = c.bits((bits & ((1 << 52) - 1)) | (1023 << 52), "f64")  # [1, 2)
+    large = m > 1.4142135623730951
+    m = c.select(large, m * 0.5, m)
+    e = e + c.select(large, c.constant(1.0, "f64"), c.constant(0.0, "f64"))
+    t = (m - 1.0) / (m + 1.0)
     series = [1.0 / k for k in (13, 11, 9, 7, 5, 3, 1)]
-    log2 = e + v.polynomial(t * t, series, f64) * t * c(2.8853900817779268, f64)
-    log2 = tirx.Select(zero, c(-1e300, f64), tirx.Select(infinite, c(1e300, f64), log2))
-    exponent = v.name(tirx.Select(one, c(0.0, f64), v.cast(y, f64) * log2))
-    exponent = v.name(tirx.Select(exponent > c(200.0, f64), c(200.0, f64), exponent))
-    exponent = v.name(tirx.Select(exponent < c(-200.0, f64), c(-200.0, f64), exponent))
-    n = v.name(tirx.floor(exponent + c(0.5, f64)))
-    r = (exponent - n) * c(0.6931471805599453, f64)
+    log2 = e + c.polynomial(t * t, series) * t * 2.8853900817779268
+    log2 = c.select(zero, -1e300, c.select(infinite, 1e300, log2))
+    exponent = c.select(one, 0.0, c.cast(y, "f64") * log2)
+    exponent = c.clamp(exponent, -200.0, 200.0)
+    n = c.floor(exponent + 0.5)
+    r = (exponent - n) * 0.6931471805599453
     terms = (1 / 40320, 1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1.0, 1.0)
-    scale = v.bits((v.cast(n, "int64") + c(1023, "int64")) << c(52, "int64"), f64)
-    result = v.name(v.cast(v.polynomial(r, terms, f64) * scale, "float32"))
-    whole = tirx.floor(y) == y
-    odd = tirx.floor(y * c(0.5)) * c(2.0) != y
-    negative = v.bits(x, "int32") < c(0, "int32")  # -0 too
-    signed = tirx.Select(odd, c(0.0) - result, result)
-    fraction = tirx.Select(zero, result, tirx.Select(infinite, result, c(float("nan"))))
-    result = v.name(tirx.Select(negative, tirx.Select(whole, signed, fraction), result))
-    result = tirx.Select(x == x, result, x)
-    result = tirx.Select(y == y, result, y)
-    result = tirx.Select(y == c(0.0), c(1.0), result)
-    return tirx.Select(x == c(1.0), c(1.0), result)
+    scale = c.bits((c.cast(n, "i64") + 1023) << 52, "f64")
+    result = c.cast(c.polynomial(r, terms) * scale, "f32")
+    whole = c.floor(y).equals(y)
+    odd = whole & ((c.floor(y * 0.5) * 2.0) < y)
+    negative = c.bits(x, "i32") < 0  # -0 too
+    signed = c.select(odd, c.constant(0.0) - result, result)
+    fraction = c.select(zero | infinite, result, float("nan"))
+    result = c.select(negative, c.select(whole, signed, fraction), result)
+    result = c.select(x.is_nan(), x, c.select(y.is_nan(), y, result))
+    result = c.select(y.equals(0.0), 1.0, result)
+    return c.select(x.equals(1.0), 1.0, result)
+
+
+_FUNCTIONS: dict[str, tuple[Callable[..., _Vector], int]] = {
+    "exp": (_exp, 1), "log": (_log, 1), "tanh": (_tanh, 1), "sigmoid": (_sigmoid, 1), "erf": (_erf, 1), "pow": (_power, 2),
+}  # fmt: skip

@@ -17,6 +17,8 @@ BATCH_NAME = "n"
 
 _MOST_CONSTANTS = 256
 
+_CARRIERS = {"int32": "float32", "uint32": "float32", "int64": "float64", "uint64": "float64"}
+
 
 class TensorMaths:
     """`ops.lowering.Maths` over TensorIR expressions."""
@@ -69,7 +71,9 @@ class TensorMaths:
         """x where the condition holds, else y; both are evaluated."""
         if isinstance(x, int | float | bool):
             x = _like(x, y)
-        return tirx.Select(condition, x, _like(y, x))
+        y = _like(y, x)
+        # named, as TVM evaluates conditions twice and does not expect variables to be defined in them
+        return self.let(condition, lambda condition: tirx.Select(condition, x, y))
 
     def cast(self, x: Any, dtype: DType) -> Any:
         """x in another element type."""
@@ -82,10 +86,20 @@ class TensorMaths:
         return tirx.const(value, dtype.value)
 
     def let(self, x: Any, body: Callable[[Any], Any]) -> Any:
-        """`body(x)` with x evaluated once, however often `body` uses it."""
+        """`body(x)` with x evaluated once, however often `body` uses it.
+
+        TVM puts the values of integer variables back where they are used; so integers are named by their bits as floats.
+        """
         if isinstance(x, int | float | bool | tirx.Var | tirx.IntImm | tirx.FloatImm):
             return body(x)
-        name = tirx.Var("t", str(x.ty.dtype))
+        dtype = str(x.ty.dtype)
+        if dtype == "bool":
+            name = tirx.Var("t", "float32")
+            return tirx.Let(name, tirx.Cast("float32", x), body(name > tirx.const(0.5, "float32")))
+        if carrier := _CARRIERS.get(dtype):
+            name = tirx.Var("t", carrier)
+            return tirx.Let(name, tirx.reinterpret(carrier, x), body(tirx.reinterpret(dtype, name)))
+        name = tirx.Var("t", dtype)
         return tirx.Let(name, x, body(name))
 
 
