@@ -36,7 +36,11 @@ class OneHot(Op):
         (labels,) = operands
         one, zero = (t.maths.constant(n, DType.FLOAT32) for n in (1.0, 0.0))
         shape = self.infer(type_of(labels)).shape
-        return t.compute(shape, lambda n, c: t.maths.where(t.maths.equal(labels(n), c), one, zero), self.name)
+        return t.compute(
+            shape,
+            lambda n, c: t.maths.where(t.maths.equal(labels(n), t.maths.cast(c, DType.INT32)), one, zero),
+            self.name,
+        )
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -83,6 +83,9 @@ class Maths(Protocol):
     def constant(self, value: float | int | bool, dtype: DType) -> Expression:
         """A number of an element type."""
 
+    def let(self, x: Expression, body: Callable[[Expression], Expression]) -> Expression:
+        """`body(x)` with x evaluated once, however often `body` uses it."""
+
 
 class Lowering(Protocol):
     """The context `t` of `Op.lower`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,3 +75,7 @@ class NumpyMaths:
     def constant(self, value: float | int | bool, dtype: DType) -> Any:
         """A number of an element type."""
         return np.asarray(value, dtype.numpy)
+
+    def let(self, x: np.ndarray, body: Callable[[np.ndarray], Any]) -> Any:
+        """`body(x)`."""
+        return body(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,37 +13,56 @@ from dlc.compiler.ops.indexing import ravel, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 from dlc.compiler.ops.maths import NumpyMaths
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
+_STEPS = ((16, 0x7FEB352D), (15, 0x846CA68B))
 
 
-def threefry(m: Any, key: tuple[Any, Any], counter: tuple[Any, Any]) -> Any:
-    """The first word of Threefry-2x32 with 20 rounds, all words uint32.
+def scramble(m: Any, x: Any, use: Callable[[Any], Any]) -> Any:
+    """`use(y)` for the word y that a fixed, well mixing permutation of the uint32 words gives for x.
 
-    Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), section 3.3.
+    Source: C. Wellons, "Prospecting for hash functions" (2018), lowbias32.
     """
 
     def word(number: int) -> Any:
         return m.constant(number, DType.UINT32)
 
-    keys = (key[0], key[1], key[0] ^ key[1] ^ word(_PARITY))
-    x, y = counter[0] + keys[0], counter[1] + keys[1]
-    for group in range(5):
-        for rotation in _ROTATIONS[group % 2]:
-            x = x + y
-            y = ((y << word(rotation)) | (y >> word(32 - rotation))) ^ x
-        x = x + keys[(group + 1) % 3]
-        y = y + keys[(group + 2) % 3] + word(group + 1)
-    return x
+    def fold(x: Any, number: int) -> Any:
+        if number == len(_STEPS):
+            return m.let(x ^ (x >> word(16)), use)
+        shift, factor = _STEPS[number]
+        return m.let((x ^ (x >> word(shift))) * word(factor), lambda y: fold(y, number + 1))
+
+    return m.let(x, lambda x: fold(x, 0))
+
+
+def random_bits(m: Any, seed: Any, step: Any, stream: int, counter: Any) -> Any:
+    """A uint32 word for each counter: P(P(counter + a) ^ b), P being `scramble`.
+
+    The two keys hold the seed, the step and the stream (a construction after Even and Mansour, 1991). Two rounds of three
+    shifts fit into any loop; Threefry's twenty rounds made expressions too large for the code generator.
+    """
+    first, second = _stream_words(stream)
+
+    def word(number: int) -> Any:
+        return m.constant(number, DType.UINT32)
+
+    a = (seed ^ word(first)) * word(0x9E3779B1)
+    b = step * word(0x85EBCA77) + seed * word(0xC2B2AE3D) + word(second)
+    return scramble(m, counter + a, lambda x: scramble(m, x ^ b, lambda y: y))
+
+
+def _stream_words(stream: int) -> tuple[int, int]:
+    """Two unrelated words for a stream's number."""
+    with np.errstate(over="ignore"):
+        words = scramble(NumpyMaths(), np.array([2 * stream + 1, 2 * stream + 2], np.uint32), lambda x: x)
+    return int(words[0]), int(words[1])
 
 
 @dataclass(frozen=True)
 class RandomUniform(Op):
     """float32 numbers in [0, 1), multiples of 2⁻²⁴, of a static `shape`, from (seed, step), two uint32 scalars.
 
-    Element i (row-major) is the first word of Threefry-2x32 under the key (seed, step) at the counter (i, `stream`), its
-    upper 24 bits divided by 2²⁴: the same bits in numpy and compiled, for any schedule and number of threads. Layers
-    have different streams, so their numbers are independent.
+    Element i (row-major) is `random_bits` at counter i, its upper 24 bits divided by 2²⁴: the same bits in numpy and
+    compiled, for any schedule and number of threads. Layers have different streams, so their numbers are independent.
     """
 
     fusion: ClassVar[Fusion] = Fusion.ELEMENTWISE
@@ -85,7 +104,7 @@ class RandomUniform(Op):
         ]
 
     def _number(self, m: Any, seed: Any, step: Any, counter: Any) -> Any:
-        bits = threefry(m, (seed, step), (counter, m.constant(self.stream, DType.UINT32)))
+        bits = random_bits(m, seed, step, self.stream, counter)
         return m.cast(bits >> m.constant(8, DType.UINT32), DType.FLOAT32) * m.constant(2.0**-24, DType.FLOAT32)
 
 

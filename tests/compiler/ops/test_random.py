@@ -7,7 +7,7 @@ from dlc.compiler.interpret import evaluate
 from dlc.compiler.ir import DType, Input, ShapeError, TensorType, source
 from dlc.compiler.ops import RandomUniform, dropout, dropout_original
 from dlc.compiler.ops.maths import NumpyMaths
-from dlc.compiler.ops.random import threefry
+from dlc.compiler.ops.random import random_bits
 
 SEED, STEP = (source(Input(name, TensorType((), DType.UINT32))) for name in ("seed", "step"))
 
@@ -16,20 +16,24 @@ def uniform(count, stream=0, seed=0, step=0):
     return RandomUniform((count,), stream).reference(np.uint32(seed), np.uint32(step))
 
 
-@pytest.mark.parametrize(
-    ("counter", "key", "word"),
-    [
-        ((0x00000000, 0x00000000), (0x00000000, 0x00000000), 0x6B200159),
-        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), 0x1CB996FC),
-        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), 0xC4923A9C),
-    ],
-)
-def test_threefry_gives_the_published_vectors(counter, key, word):
-    """Known answers of the Random123 library for threefry2x32 with 20 rounds."""
-    with np.errstate(over="ignore"):
-        result = threefry(NumpyMaths(), tuple(map(np.uint32, key)), tuple(map(np.uint32, counter)))
+def test_the_numbers_of_a_seed_never_change():
+    bits = (RandomUniform((4,), 3).reference(np.uint32(1), np.uint32(2)) * 2**24).astype(int)
 
-    assert int(result) == word
+    assert bits.tolist() == [7980190, 8492992, 16409086, 6603110]
+
+
+def test_every_bit_of_seed_step_and_place_changes_half_of_the_bits():
+    with np.errstate(over="ignore"):
+        base = random_bits(NumpyMaths(), np.uint32(9), np.uint32(7), 1, np.arange(4096, dtype=np.uint32))
+        for bit in range(32):
+            flip = np.uint32(1 << bit)
+            for changed in (
+                random_bits(NumpyMaths(), np.uint32(9) ^ flip, np.uint32(7), 1, np.arange(4096, dtype=np.uint32)),
+                random_bits(NumpyMaths(), np.uint32(9), np.uint32(7) ^ flip, 1, np.arange(4096, dtype=np.uint32)),
+                random_bits(NumpyMaths(), np.uint32(9), np.uint32(7), 1, np.arange(4096, dtype=np.uint32) ^ flip),
+            ):
+                rates = [((base ^ changed) >> np.uint32(b) & np.uint32(1)).mean() for b in range(32)]
+                assert 0.42 < min(rates) and max(rates) < 0.58
 
 
 def test_numbers_are_uniform():
