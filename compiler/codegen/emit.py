@@ -214,6 +214,7 @@ class _Slots:
         origin = root(value)
         place = self.places.get(origin)
         if place is None:
+            assert not isinstance(origin.op, Source), f"{origin} is given, but has no place in memory"
             storage = self.storages.setdefault(origin, len(self.storages))
             place = Slot((), origin.type.dtype.value, "arena", "", storage)
         slot = Slot(plan_shape(value.type.shape), place.dtype, place.place, place.name, place.storage)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlc.compiler.ir import Graph, ShapeError, Value
+import numpy as np
+
+from dlc.compiler.ir import Constant, Graph, ShapeError, TensorType, Value, source
 from dlc.compiler.ops.base import Elementwise
 from dlc.compiler.ops.elementwise import Add, Cast, Divide, Multiply, Power, Subtract, add, divide, multiply, subtract
 from dlc.compiler.ops.functions import Detach, sqrt
+from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.normalization import BatchNorm, Standardize
 from dlc.compiler.ops.shape import BroadcastTo, Flatten, Reshape, Transpose, broadcast_to, reshape, transpose
 from dlc.compiler.ops.slicing import Concat, Pad, Slice
@@ -26,7 +29,7 @@ class Simplify:
 
     def __call__(self, graph: Graph) -> Graph:
         """The simpler graph, with the same outputs and updates."""
-        rules = [_neutral, _power, _transpose, _view, _broadcast, _nothing]
+        rules = [_neutral, _power, _transpose, _view, _constant, _broadcast, _nothing]
         if self.expand_norms:
             rules.append(_norm)
         return rewrite(graph, *rules)
@@ -107,6 +110,29 @@ def _view(value: Value) -> Value | None:
     if isinstance(x.op, Reshape):
         return like(value, reshape, x.operands[0], value.type.shape)
     return None
+
+
+def _constant(value: Value) -> Value | None:
+    """A constant's view is a constant; element-wise ops take a constant of one element as a number."""
+    if isinstance(value.op, Reshape) and isinstance(value.operands[0].op, Constant):
+        array = value.operands[0].op.value
+        return _given(value, array.reshape(static(value.type.shape)))
+    if not isinstance(value.op, Elementwise):
+        return None
+    numbers = [
+        _given(o, o.op.value.reshape(())) if isinstance(o.op, Constant) and o.op.value.size == 1 and o.type.rank else o
+        for o in value.operands
+    ]
+    if all(a is b for a, b in zip(numbers, value.operands, strict=True)):
+        return None
+    if value.op.infer(*(o.type for o in numbers)) != value.type:
+        return None
+    return Value(value.op, tuple(numbers), value.type, value.span, value.label)
+
+
+def _given(value: Value, array: np.ndarray) -> Value:
+    """An array in the place of a value."""
+    return source(Constant("", TensorType(array.shape, value.type.dtype), array), value.span, value.label)
 
 
 def _broadcast(value: Value) -> Value | None:
