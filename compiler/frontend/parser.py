@@ -19,7 +19,8 @@ from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.builder import Builder
 from dlc.compiler.frontend.lexer import Lexer, Words
-from dlc.compiler.frontend.syntax_errors import Place, explain
+from dlc.compiler.frontend.syntax_errors import explain
+from dlc.compiler.frontend.syntax_place import Place
 from dlc.compiler.frontend.word import DEFINITIONS, Word
 from dlc.compiler.source import SourceFile, Span
 

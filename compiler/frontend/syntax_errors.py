@@ -7,43 +7,17 @@ long, E0111 comma missing, E0112 reserved word as a name, E0113 two things side 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
 
 from dlc.compiler.errors import Diagnostic
 from dlc.compiler.frontend.ast import UNITS
-from dlc.compiler.frontend.word import DEFINITIONS, Word
-from dlc.compiler.source import Span
+from dlc.compiler.frontend.syntax_place import CLOSERS, KINDS, Place
+from dlc.compiler.frontend.word import DEFINITIONS
 
 _RESERVED = {"IN", "IF", "ELSE", "FOR", "AND", "OR", "NOT", "TRUE", "FALSE"}
-_CLOSERS = {"RPAR": "LPAR", "RSQB": "LSQB"}
 _ENDS = {"NEWLINE", "$END", "RBRACE"}
 _VALUES = {"NAME", "NUMBER", "STRING", "TRUE", "FALSE", "LPAR", "LSQB"}
 _COMPARISONS = {"EQUALS", "DIFFERS", "LESS", "GREATER", "AT_MOST", "AT_LEAST"}
-_KINDS = {
-    "NAME": "a name",
-    "NUMBER": "a number",
-    "STRING": "a string",
-    "NEWLINE": "the end of the line",
-    "$END": "the end of the file",
-    "ARROW": "`->`",
-    "GIVES": "`=>`",
-    "RANGE": "`..`",
-    "EQUAL": "`=`",
-    "COMMA": "`,`",
-    "COLON": "`:`",
-    "DOT": "`.`",
-    "LPAR": "`(`",
-    "RPAR": "`)`",
-    "LSQB": "`[`",
-    "RSQB": "`]`",
-    "LBRACE": "`{`",
-    "RBRACE": "`}`",
-    "STAR": "`*`",
-    "POWER": "`**`",
-    "UNIT": "a unit",
-}
 _FOREIGN = {
     "return": "the last expression of a block is its value",
     "let": "a name is given a value by `name = value`",
@@ -54,95 +28,6 @@ _FOREIGN = {
     "elif": "a choice is written `x if condition else y`",
     "while": "stages are repeated by `repeat(n, i => stage)`",
 }
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the grammar stopped: at `tokens[index]`, in the file's item that starts at `item`, inside so many braces.
-
-    `accepts` are the terminals that would have been right.
-    """
-
-    tokens: list[Word]
-    index: int
-    item: int
-    braces: int
-    accepts: set[str]
-
-    @property
-    def found(self) -> Word:
-        """The token that was not right."""
-        return self.tokens[self.index]
-
-    @property
-    def before(self) -> Word | None:
-        """The token before, if it belongs to the same statement."""
-        return self.tokens[self.index - 1] if self.index > self.start else None
-
-    @cached_property
-    def start(self) -> int:
-        """The index of the statement's first token."""
-        start = self.index
-        while start and self.tokens[start - 1].type not in ("NEWLINE", "LBRACE", "RBRACE"):
-            start -= 1
-        return start
-
-    @property
-    def first(self) -> Word:
-        """The statement's first token."""
-        return self.tokens[self.start]
-
-    @cached_property
-    def bracket(self) -> Word | None:
-        """The innermost bracket that is open."""
-        stack = []
-        for token in self.tokens[self.start : self.index]:
-            if token.type in ("LPAR", "LSQB"):
-                stack.append(token)
-            elif token.type in _CLOSERS and stack:
-                stack.pop()
-        return stack[-1] if stack else None
-
-    @property
-    def wants_value(self) -> bool:
-        """Whether a value must come."""
-        return {"NUMBER", "LPAR"} <= self.accepts
-
-    @property
-    def ends_value(self) -> bool:
-        """Whether a value has just ended."""
-        return "ARROW" in self.accepts or "STAR" in self.accepts
-
-    @property
-    def in_section(self) -> bool:
-        """Whether the place is in a `data` or `train` section."""
-        return self.braces > 0 and self.tokens[self.item] in ("data", "train")
-
-    @property
-    def line_ended(self) -> bool:
-        """Whether the statement stopped with its line."""
-        if self.found.type in ("NEWLINE", "$END"):
-            return True
-        text = self.found.file.text
-        return (
-            self.found.type == "RBRACE"
-            and self.index > 0
-            and "\n" in text[self.tokens[self.index - 1].end : self.found.start]
-        )
-
-    @property
-    def shown(self) -> str:
-        """The token found, for a message."""
-        return _KINDS["NEWLINE"] if self.line_ended else f"`{self.found}`"
-
-    def mistake(self, code: str, message: str, help: str = "", at: Word | None = None) -> Diagnostic:
-        """A diagnostic at a token, or else at the one found; at a line's end, right behind the last token."""
-        word = at or self.found
-        span = word.span
-        if word is self.found and self.line_ended and self.index:
-            end = self.tokens[self.index - 1].end
-            span = Span(word.file, end, end)
-        return Diagnostic(code, message, span, help=help)
 
 
 def explain(place: Place) -> Diagnostic:
@@ -387,7 +272,7 @@ def _missing_name(place: Place) -> Diagnostic | None:
 
 
 def _closes_nothing(place: Place) -> Diagnostic | None:
-    if place.found.type in _CLOSERS and place.bracket is None:
+    if place.found.type in CLOSERS and place.bracket is None:
         return place.mistake("E0105", f"`{place.found}` closes nothing")
     return None
 
@@ -462,7 +347,7 @@ def _unfinished(place: Place) -> Diagnostic | None:
 
 def _anything(place: Place) -> Diagnostic:
     accepts = place.accepts - {"BAD"} - ({"RBRACE", "$END"} if "NEWLINE" in place.accepts else set())
-    kinds = sorted(_KINDS.get(kind, f"`{kind.lower()}`") for kind in accepts)
+    kinds = sorted(KINDS.get(kind, f"`{kind.lower()}`") for kind in accepts)
     if place.wants_value:
         kinds = ["a value"]
     elif place.ends_value:
