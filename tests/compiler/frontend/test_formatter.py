@@ -14,6 +14,7 @@ from lark import Lark
 
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend.formatter import format_source
+from dlc.compiler.frontend.imports import LIBRARY
 from dlc.compiler.frontend.parser import GRAMMAR, parse, parse_words
 from dlc.compiler.source import SourceFile
 
@@ -21,6 +22,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "golden" / "format"
 FORMATTED = sorted((FOLDER / "unchanged").glob("*.dlspec"))
 
 QUICK = settings(deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)
+SHIPPED = sorted(LIBRARY.rglob("*.dlspec"))
 WORDS = st.sampled_from([" x", " y", " conv", " block", " model", " data", " features"])
 SIGNS = {
     "NAME": WORDS,
@@ -131,7 +133,7 @@ def test_a_scrambled_spec_keeps_its_meaning(path: Path) -> None:
     check()
 
 
-@pytest.mark.parametrize("path", FORMATTED, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*FORMATTED, *SHIPPED], ids=lambda p: p.stem)
 def test_a_well_written_spec_stays_as_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
