@@ -75,35 +75,55 @@ def resnet18_forward(threads: int) -> dict[str, Any]:
     return forward("resnet.dlspec", "ResNet18", "ResNet18", (1, 3, 224, 224), threads, 0.7)
 
 
-def lenet5_training(threads: int) -> dict[str, Any]:
-    """LeNet-5, one training step (forward, backward, SGD with momentum), batch 64."""
+def training(
+    recipe: str, module_name: str, shape: tuple[int, ...], classes: int, threads: int, seconds: float
+) -> dict[str, Any]:
+    """One training step: forward, backward, SGD with momentum, on the recipe's batch."""
     import peers
     import torch
+
     from dlc import api
+    from dlc.training import TrainingSession
 
     torch.set_num_threads(threads)
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((64, 1, 32, 32), dtype=np.float32)
-    labels = rng.integers(0, 10, 64, dtype=np.int32)
-    settings = [
-        "train.batch=64", "train.loss=cross_entropy", "train.optimizer=sgd(lr=0.01, momentum=0.9)",
-    ]  # fmt: skip
-    prepared = api.prepare_training(SPECS / "lenet5.dlspec", settings=settings, drop=("regularize",), threads=threads)
-    feeds = {
-        prepared.inputs[0]: images, "train.labels": labels, "train.rate.0": np.float32(0.01),
-        "train.step": np.uint32(0), "train.seed": np.uint32(0),
-    }  # fmt: skip
-    weights = api.fresh_weights(prepared.network)
-    prepared.set_weights(weights)
-    ours: Callable[[], float] = lambda: float(prepared.step.run(feeds)["train.loss"])  # noqa: E731
+    resolved = api.recipe_of(Path(__file__).parent / "training_steps.dlspec", recipe)
+    generator = np.random.default_rng(0)
+    images = generator.standard_normal((resolved.batch, *shape), dtype=np.float32)
+    labels = generator.integers(0, classes, resolved.batch, dtype=np.int32)
+    session = TrainingSession(resolved, threads=threads)
+    weights = api.fresh_weights(resolved.network)
+    session.set_weights(weights)
+    names = [spec.name for spec in session.step.program.inputs]
+    known = {
+        "train.labels": labels,
+        "train.rate.0": np.float32(0.01),
+        "train.step": np.uint32(0),
+        "train.seed": np.uint32(0),
+    }
+    feeds = {name: known.get(name, images) for name in names}
+
+    def ours() -> float:
+        return float(session.step.run(feeds)["train.loss"])
+
+    make = getattr(peers, module_name)
     contenders = {
         "dlc": ours,
-        **peers.training_contenders(lambda: peers.load(peers.LeNet5(), weights), images, labels, 0.01, 0.9),
+        **peers.training_contenders(lambda: peers.load(make(), weights), images, labels, 0.01, 0.9),
     }
-    curves = {name: [call() for _ in range(5)] for name, call in contenders.items()}
+    curves = {name: [call() for _ in range(4)] for name, call in contenders.items()}
     for name, curve in curves.items():
-        assert np.allclose(curve, curves["PyTorch eager"], rtol=1e-3), f"{name} trains differently: {curve}"
-    return {"unit": "ms", "medians": alternate(contenders, rounds=8, seconds=0.4)}
+        assert np.allclose(curve, curves["PyTorch eager"], rtol=1e-3), f"{name} trains differently: {curves}"
+    return {"unit": "ms", "medians": alternate(contenders, rounds=8, seconds=seconds)}
+
+
+def lenet5_training(threads: int) -> dict[str, Any]:
+    """LeNet-5, one training step (forward, backward, SGD with momentum), batch 64."""
+    return training("LeNet5Step", "LeNet5", (1, 32, 32), 10, threads, 0.4)
+
+
+def resnet18_training(threads: int) -> dict[str, Any]:
+    """ResNet-18, one training step (forward, backward, SGD with momentum), batch 8."""
+    return training("ResNet18Step", "ResNet18", (3, 224, 224), 1000, threads, 1.0)
 
 
 def startup(threads: int) -> dict[str, Any]:
@@ -169,7 +189,10 @@ def process_ms(command: list[str], runs: int) -> float:
     return statistics.median(times)
 
 
-ROWS = {f.__name__: f for f in (lenet5_forward, resnet18_forward, lenet5_training, startup, compile_cold, check)}
+ROWS = {
+    f.__name__: f
+    for f in (lenet5_forward, resnet18_forward, lenet5_training, resnet18_training, startup, compile_cold, check)
+}
 
 
 def main() -> None:
