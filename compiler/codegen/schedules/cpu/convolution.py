@@ -9,7 +9,14 @@ from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
-from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, divisors, extent, spatial_and_reduced
+from dlc.compiler.codegen.schedules.cpu.loops import (
+    WORTH_SHARING,
+    divisors,
+    extent,
+    largest_divisor,
+    product,
+    spatial_and_reduced,
+)
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.target import CpuTarget
 
@@ -31,7 +38,7 @@ class ConvolutionRule(ScheduleRule):
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every kernel of its kinds."""
         for block in blocks.where(part="weights"):
-            schedule_repacking(schedule, block)
+            schedule_repacking(schedule, block, target)
         spread = [b for b in blocks.prologue if b.attributes.get("dlc.part") == "padding"]
         parts = blocks.where(part="convolution")
         names = [b.name for b in blocks]
@@ -181,12 +188,15 @@ def schedule_copy(schedule: Schedule, block: Any) -> None:
     schedule.vectorize(channels)
 
 
-def schedule_repacking(schedule: Schedule, block: Block) -> None:
-    """A repacked weight: the blocks of channels in parallel."""
-    handle = schedule.get_sblock(block.name)
-    loops = schedule.get_loops(handle)
-    total = 1
-    for loop in loops:
-        total *= extent(schedule, loop) or 1
-    if total > 20_000:
-        schedule.parallel(schedule.fuse(*loops[:-2]))
+def schedule_repacking(schedule: Schedule, block: Block, target: CpuTarget) -> None:
+    """A repacked weight: a transposition of its last two axes. Vectors are read along the first of them, then scattered."""
+    loops = schedule.get_loops(schedule.get_sblock(block.name))
+    along, lane = loops[-2:]
+    total = product(extent(schedule, loop) for loop in loops)
+    width = next((w for w in (16, 8, 4, 2) if w <= target.lanes and (extent(schedule, along) or 1) % w == 0), 1)
+    vectors, element = schedule.split(along, [None, width])
+    lanes, lane = schedule.split(lane, [None, largest_divisor(extent(schedule, lane) or 1, 4)])
+    schedule.reorder(*loops[:-2], lanes, vectors, lane, element)
+    schedule.vectorize(element)
+    if total * 0.3 > WORTH_SHARING:
+        schedule.parallel(schedule.fuse(*loops[:-2], lanes))

@@ -26,7 +26,7 @@ class LinearRule(ScheduleRule):
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every kernel of its kind."""
         for block in blocks.where(part="weights"):
-            schedule_repacking(schedule, block)
+            schedule_repacking(schedule, block, target)
         for block in blocks.prologue:
             if block.attributes.get("dlc.part") == "padding":
                 schedule_map(schedule, block, target)
@@ -61,7 +61,7 @@ def _schedule_product(schedule: Schedule, anchor: Block, last: Block | None, tar
         schedule.set_scope(main, 0, "local")
     blocks, row_tiles = deep // block, None if high is None else high // tile
     work = deep * inputs * (high or tile) / 100
-    memory = deep * inputs * 4 / 20  # nanoseconds to stream the weights
+    memory = deep * inputs * 4 / 50  # nanoseconds to stream the weights
     shared = row_tiles is None or max(work, memory) > WORTH_SHARING
     group = _blocks_of_tile(blocks, row_tiles or 1, tile, block, shared, target)
 
