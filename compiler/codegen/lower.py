@@ -57,11 +57,13 @@ class TensorMaths:
 
     def maximum(self, x: Any, y: Any) -> Any:
         """The larger one; NaN where x is NaN, as one machine instruction does it (TVM's max gives y)."""
-        return self.let(x, lambda x: self.let(_like(y, x), lambda y: tirx.Select(y > x, y, x)))
+        y = _like(y, x)
+        return tirx.Select(y > x, y, x)
 
     def minimum(self, x: Any, y: Any) -> Any:
         """The smaller one; NaN where x is NaN."""
-        return self.let(x, lambda x: self.let(_like(y, x), lambda y: tirx.Select(y < x, y, x)))
+        y = _like(y, x)
+        return tirx.Select(y < x, y, x)
 
     def equal(self, x: Any, y: Any) -> Any:
         """Whether both are equal."""
@@ -71,9 +73,7 @@ class TensorMaths:
         """x where the condition holds, else y; both are evaluated."""
         if isinstance(x, int | float | bool):
             x = _like(x, y)
-        y = _like(y, x)
-        # named, as TVM evaluates conditions twice and does not expect variables to be defined in them
-        return self.let(condition, lambda condition: tirx.Select(condition, x, y))
+        return tirx.Select(condition, x, _like(y, x))
 
     def cast(self, x: Any, dtype: DType) -> Any:
         """x in another element type."""
@@ -89,6 +89,7 @@ class TensorMaths:
         """`body(x)` with x evaluated once, however often `body` uses it.
 
         TVM puts the values of integer variables back where they are used; so integers are named by their bits as floats.
+        It does not stand variables that are defined inside conditions.
         """
         if isinstance(x, int | float | bool | tirx.Var | tirx.IntImm | tirx.FloatImm):
             return body(x)
