@@ -147,7 +147,8 @@ def extremum_gradient(t: Lowering, windows: Windows, x: Tensor, upstream: Tensor
     place = t.compute(best.shape, first, "place", PART)
 
     def routed(at: tuple[Any, ...], y: Any, z: Any, offset: Any) -> Expression:
-        chosen = m.equal(place(at[0], y, z, at[3]), m.cast(offset, DType.INT32))
+        # as floats: TVM's analysis of vectors fails at an equality of integers
+        chosen = m.equal(m.cast(place(at[0], y, z, at[3]), DType.FLOAT32), m.cast(offset, DType.FLOAT32))
         return m.where(chosen, upstream(at[0], y, z, at[3]), m.constant(0.0, dtype))
 
     return _gather(t, windows, upstream, routed)

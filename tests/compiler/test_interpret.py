@@ -56,5 +56,5 @@ def test_wrong_feeds_are_refused():
         interpret(graph, {"x": np.ones((2, 4)), "w": w})
     y = source(Input("y", TensorType((N, 3))))
     both = Graph("both", (y,), {"z": ops.add(source(Input("x", TensorType((N, 3)))), y)})
-    with pytest.raises(ValueError, match="different batches: x 2, y 3|different batches: y 3, x 2"):
+    with pytest.raises(ValueError, match=r"different batches: x 2, y 3|different batches: y 3, x 2"):
         interpret(both, {"x": np.ones((2, 3)), "y": np.ones((3, 3))})
