@@ -19,7 +19,7 @@ from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.ir import Graph
-from dlc.compiler.passes import Simplify
+from dlc.compiler.passes import Recompute, Simplify
 from dlc.runtime.plan import Program
 
 
@@ -67,7 +67,7 @@ def compile_graph(graph: Graph, target: CpuTarget | CudaTarget, *, batch: int | 
     `batch` fixes the number of samples; without it the program serves any, with kernels of their own for a batch of one
     where that pays.
     """
-    schedule = emit.order(Simplify(expand_norms=True)(graph))
+    schedule = emit.order(Recompute()(Simplify(expand_norms=True)(graph)))
     functions = _Functions(target, batch)
     names = [functions.of(call) for call in schedule.calls]
     device = "cuda" if isinstance(target, CudaTarget) else "cpu"

@@ -3,6 +3,7 @@
 from dlc.compiler.passes.fold import FoldBatchNorm, FoldConstants
 from dlc.compiler.passes.fuse import Fuse, Kernel
 from dlc.compiler.passes.pack_weights import PackWeights
+from dlc.compiler.passes.recompute import Recompute
 from dlc.compiler.passes.simplify import Simplify
 
-__all__ = ["FoldBatchNorm", "FoldConstants", "Fuse", "Kernel", "PackWeights", "Simplify"]
+__all__ = ["FoldBatchNorm", "FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify"]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dlc.compiler.ir import Constant, Fusion, Graph, Value
+from dlc.compiler.ir import Constant, Fusion, Graph, Shape, Value
 
 _ANCHORS = (Fusion.CONTRACTION, Fusion.REDUCTION)
 
@@ -105,7 +105,7 @@ class _Fusing:
                 self._absorb_producers(self._assign(_Group({value})), value)
             else:
                 self._join(value)
-        unique = dict.fromkeys(self.groups.values())
+        unique = dict.fromkeys(g for g in self.groups.values() if g.members)
         ordered = sorted(unique, key=lambda g: max(self.index[v] for v in g.members))
         return tuple(self._kernel(g) for g in ordered)
 
@@ -158,6 +158,8 @@ class _Fusing:
                 return
             group.members |= region
             self._assign(group)
+            for value in sorted(region, key=self.index.__getitem__, reverse=True):
+                self._absorb_producers(group, value, value.type.shape)
             exit_ = max(region, key=self.index.__getitem__)
 
     def _region(self, start: Value) -> set[Value] | None:
@@ -182,8 +184,8 @@ class _Fusing:
         """Whether `value` reads what is inside directly, not through a view."""
         return all(root(o) not in inside or o in inside for o in value.operands)
 
-    def _absorb_producers(self, group: _Group, value: Value) -> None:
-        """Takes in the element-wise values that, in the end, only `value` reads."""
+    def _absorb_producers(self, group: _Group, value: Value, shape: Shape | None = None) -> None:
+        """Takes in the element-wise values (of one shape, if given) that, in the end, only `value` reads."""
         for operand in dict.fromkeys(value.operands):
             producer = self.groups.get(operand)
             if producer is None or producer.anchor is not None or producer is group or self._escapes(operand, {value}):
@@ -192,6 +194,8 @@ class _Fusing:
             for member in sorted(producer.members, key=self.index.__getitem__, reverse=True):
                 if self.readers[member] and not self._escapes(member, taken):
                     taken.add(member)
+            if shape is not None and any(v.type.shape != shape or v.op.fusion is not Fusion.ELEMENTWISE for v in taken):
+                continue
             if self._legal(group.members | taken):
                 producer.members -= taken
                 group.members |= taken

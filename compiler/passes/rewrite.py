@@ -6,6 +6,10 @@ from collections.abc import Callable, Hashable, Mapping
 
 from dlc.compiler.ir import Constant, Graph, Parameter, Source, Value
 from dlc.compiler.ir.graph import rebuild
+from dlc.compiler.ops.elementwise import Add, Comparison, Maximum, Minimum, Multiply, Negative, Subtract
+from dlc.compiler.ops.functions import Relu
+
+_CHEAP = (Add, Subtract, Multiply, Negative, Maximum, Minimum, Relu, Comparison)
 
 Rule = Callable[[Value], Value | None]
 """A better value for the same thing, or None. The value's operands are rewritten already."""
@@ -14,7 +18,10 @@ _MOST_ROUNDS = 100
 
 
 def rewrite(graph: Graph, *rules: Rule) -> Graph:
-    """The graph with every value put through the rules; equal ops on equal operands become one value."""
+    """The graph with every value put through the rules; equal ops on equal operands become one value.
+
+    What is cheap to compute again stays apart: in one kernel here and another there it costs less than memory between.
+    """
     return _Rewriting(graph, rules).run()
 
 
@@ -65,9 +72,19 @@ class _Rewriting:
 
     def _unify(self, value: Value) -> Value:
         self.done.setdefault(value, value)
-        if isinstance(value.op, Source):
+        if isinstance(value.op, Source) or is_cheap(value):
             return value
         return self.known.setdefault((value.op, value.operands), value)
+
+
+def is_cheap(value: Value) -> bool:
+    """Whether computing the value again costs no more than reading it: a little arithmetic on one large operand.
+
+    Large is what has two axes or more; vectors and scalars beside it do not count.
+    """
+    if not isinstance(value.op, _CHEAP) or value.type.rank < 2:
+        return False
+    return sum(o.type.shape == value.type.shape for o in value.operands) == 1
 
 
 def like(value: Value, op: Callable[..., Value], *operands: object) -> Value:
