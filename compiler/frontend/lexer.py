@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-
-from lark.lexer import PatternStr, TerminalDef
 
 from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.frontend.ast import UNITS
@@ -67,12 +65,13 @@ class Lexer:
     keywords: dict[str, str]
 
     @classmethod
-    def of(cls, terminals: Collection[TerminalDef], soft: Collection[str]) -> Lexer:
-        """The lexer of a grammar's terminals; words of the terminals named in `soft` are NAMEs here."""
-        signs = {t.pattern.value: t.name for t in terminals if isinstance(t.pattern, PatternStr)}
+    def of(cls, signs: Mapping[str, str], shapes: Mapping[str, str], soft: Collection[str]) -> Lexer:
+        """The lexer of a grammar's terminals: signs and keywords by text, others by name with their regular expression.
+
+        Words of the terminals named in `soft` are NAMEs here.
+        """
         words = {text: name for text, name in signs.items() if text.isidentifier()}
         operators = sorted((text for text in signs if text not in words), key=lambda text: (-len(text), text))
-        shapes = {t.name: t.pattern.value for t in terminals if not isinstance(t.pattern, PatternStr)}
         alternatives = [
             f"(?P<{name}>{shapes[name]})" for name in ("SPACE", "NAME", "NUMBER", "STRING", "NEWLINE", "COMMENT")
         ]

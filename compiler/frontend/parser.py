@@ -1,22 +1,15 @@
-"""From text to the syntax tree, by the grammar in grammar/dlspec.lark; all mistakes of a file are found in one run."""
+"""From text to the syntax tree, by the grammar in grammar/dlspec.lark and its tables; all mistakes of a file are found in one run."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-
-import lark
-from lark import Lark, UnexpectedToken
-from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.frontend import ast
+from dlc.compiler.frontend.automaton import Automaton, Tables, Unexpected
 from dlc.compiler.frontend.builder import Builder
 from dlc.compiler.frontend.lexer import Lexer, Words
 from dlc.compiler.frontend.syntax_errors import explain
@@ -24,7 +17,6 @@ from dlc.compiler.frontend.syntax_place import Place
 from dlc.compiler.frontend.word import DEFINITIONS, Word
 from dlc.compiler.source import SourceFile, Span
 
-GRAMMAR = Path(__file__).resolve().parents[2] / "grammar" / "dlspec.lark"
 MAX_DEPTH = 100
 MAX_MISTAKES = 100
 
@@ -41,7 +33,7 @@ def parse(source: SourceFile) -> ast.File:
 def parse_words(source: SourceFile) -> tuple[ast.File, Words]:
     """The syntax tree and the tokens it was made of, keywords told from names, with the comments. Raises as `parse`."""
     words = _lexer().words(source)
-    run = _Run(words.tokens, _grammar().parse_interactive())
+    run = _Run(words.tokens, Automaton(Tables.shipped(), Builder()))
     items = run.parse()
     mistakes = sorted([*words.mistakes, *run.mistakes], key=lambda m: m.span.start if m.span else -1)
     if len(mistakes) >= MAX_MISTAKES:
@@ -56,34 +48,8 @@ def parse_words(source: SourceFile) -> tuple[ast.File, Words]:
 
 @cache
 def _lexer() -> Lexer:
-    return Lexer.of(_grammar().terminals, soft=set(_SOFT_WORDS.values()))
-
-
-@cache
-def _grammar() -> Lark:
-    """The grammar's parser. Its tables are kept in the user's cache directory, since making them takes longer than all else."""
-    text = GRAMMAR.read_text(encoding="utf-8")
-    place = _cache_file(text)
-    return Lark(
-        text,
-        parser="lalr",
-        keep_all_tokens=True,
-        maybe_placeholders=False,
-        transformer=Builder(),
-        cache=str(place) if place else False,
-    )
-
-
-def _cache_file(grammar: str) -> Path | None:
-    """Where the tables of `grammar` are kept; None where nothing can be. Lark itself survives a broken or read-only file."""
-    version = f"{grammar}{lark.__version__}{sys.version_info}"
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = root / "dlc"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return None
-    return folder / f"grammar-{hashlib.sha256(version.encode()).hexdigest()[:16]}.tables"
+    tables = Tables.shipped()
+    return Lexer.of(tables.signs, tables.shapes, soft=set(_SOFT_WORDS.values()))
 
 
 @dataclass
@@ -91,7 +57,7 @@ class _Run:
     """One run of the parser over a file's tokens, which goes on behind mistakes."""
 
     tokens: list[Word]
-    parser: InteractiveParser
+    parser: Automaton
     mistakes: list[Diagnostic] = field(default_factory=list)
     fed: list[Word] = field(default_factory=list)
     braces: int = 0
@@ -103,8 +69,8 @@ class _Run:
         while index < len(self.tokens) and len(self.mistakes) < MAX_MISTAKES:
             token = self._keyword(index)
             try:
-                items = self.parser.feed_token(token)
-            except UnexpectedToken:
+                items = self.parser.feed(token)
+            except Unexpected:
                 index = self._recover(index, report=token.type != "BAD")
                 continue
             except DlcError as error:
@@ -135,7 +101,7 @@ class _Run:
         if token.type != "NAME":
             return token
         kind = _SOFT_WORDS.get(token, "UNIT" if token in ast.UNITS else "")
-        if not self._takes(kind):
+        if not self.parser.takes(kind):
             return token
         if token in _STATEMENT_WORDS and self.tokens[index + 1].type in _BEHIND_A_VARIABLE:
             return token
@@ -145,25 +111,17 @@ class _Run:
         """Take what was begun for a BAD item, statement or setting; where to go on."""
         if report:
             self._report(index)
-        state = self.parser.parser_state
-        while not self._takes("BAD"):
-            state.state_stack.pop()
-            state.value_stack.pop()
+        while not self.parser.takes("BAD" if self.braces else "BLOCK"):
+            self.parser.drop()
         body = self._body_ahead(index)
         if body is not None:
             self._feed_header(self.tokens[self.item])
             return body
-        self.parser.feed_token(self.tokens[index].become("BAD"))
+        self.parser.feed(self.tokens[index].become("BAD"))
         return self._skip(index)
 
-    def _takes(self, kind: str) -> bool:
-        return kind in self.parser.choices()  # type: ignore[no-untyped-call]  # lark leaves it untyped
-
-    def _accepted(self) -> set[str]:
-        return set(self.parser.accepts())  # type: ignore[no-untyped-call]  # lark leaves it untyped
-
     def _report(self, index: int) -> None:
-        place = Place(self.tokens, index, self.item, self.braces, self._accepted())
+        place = Place(self.tokens, index, self.item, self.braces, self.parser.accepted())
         mistake = explain(place)
         stray = mistake.code == "E0107" and not mistake.help.startswith("did you mean")
         if not (stray and self.stray):
@@ -182,8 +140,8 @@ class _Run:
     def _feed_header(self, word: Word) -> None:
         """A header in place of the wrong one, so that the mistakes in its body are found too."""
         settings = bool(get_close_matches(word, ["data", "train"])) and not get_close_matches(word, ["model", "block"])
-        self.parser.feed_token(word.become("TRAIN" if settings else "BLOCK", "train"))
-        self.parser.feed_token(word.become("NAME", "_"))
+        self.parser.feed(word.become("TRAIN" if settings else "BLOCK", "train"))
+        self.parser.feed(word.become("NAME", "_"))
 
     def _skip(self, index: int) -> int:
         """The end of the statement or item at `index`: behind a BAD token, in front of a NEWLINE, a `}` or the end."""

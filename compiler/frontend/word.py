@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from lark import Token
-
 from dlc.compiler.source import SourceFile, Span
 
 DEFINITIONS = {"import": "IMPORT", "model": "MODEL", "block": "BLOCK", "data": "DATA", "train": "TRAIN"}
 """The words that open an item of a file, with their terminals."""
 
 
-class Word(Token):
+class Word(str):
     """A token of a file: its text, its terminal's name as `type`, where it stands and how far from its line's start."""
 
+    __slots__ = ("end", "file", "indentation", "start", "type")
+
+    type: str
     file: SourceFile
     start: int
     end: int
@@ -21,8 +22,8 @@ class Word(Token):
     @classmethod
     def of(cls, kind: str, text: str, file: SourceFile, start: int, end: int, indentation: int) -> Word:
         """The token `file.text[start:end]`, or one made up for that place."""
-        word = cls(kind, text)
-        word.file, word.start, word.end, word.indentation = file, start, end, indentation
+        word = cls(text)
+        word.type, word.file, word.start, word.end, word.indentation = kind, file, start, end, indentation
         return word
 
     @property

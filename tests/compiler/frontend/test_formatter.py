@@ -15,8 +15,9 @@ from lark import Lark
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend.formatter import format_source
 from dlc.compiler.frontend.imports import LIBRARY
-from dlc.compiler.frontend.parser import GRAMMAR, parse, parse_words
+from dlc.compiler.frontend.parser import parse, parse_words
 from dlc.compiler.source import SourceFile
+from dlc.grammar.generate import GRAMMAR
 
 FOLDER = Path(__file__).resolve().parents[2] / "golden" / "format"
 FORMATTED = sorted((FOLDER / "unchanged").glob("*.dlspec"))

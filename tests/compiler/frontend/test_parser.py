@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lark import Lark, Token
 
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import ast
-from dlc.compiler.frontend.parser import GRAMMAR, parse
+from dlc.compiler.frontend.automaton import Automaton, Tables
+from dlc.compiler.frontend.builder import Builder
+from dlc.compiler.frontend.parser import parse, parse_words
 from dlc.compiler.source import SourceFile
+from dlc.grammar.generate import GRAMMAR, TABLES, tables
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 SPECS = sorted((GOLDEN / "parse").glob("*.dlspec"))
@@ -178,31 +179,23 @@ def test_a_broken_spec_gives_diagnostics_and_nothing_worse(seed: int) -> None:
             assert all(re.fullmatch(r"E01\d\d", d.code) and d.message for d in error.diagnostics)
 
 
-@pytest.mark.parametrize("content", [None, b"not a cache", "half"], ids=["none", "foreign", "half"])
-def test_the_cached_tables_may_be_missing_or_broken(tmp_path: Path, content: bytes | str | None) -> None:
-    program = "from dlc.compiler.frontend.parser import parse; from dlc.compiler.source import SourceFile; "
-    program += "print(len(parse(SourceFile('a', 'block A = relu')).items))"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    if content is not None:
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
-        (cache,) = (tmp_path / "dlc").iterdir()
-        whole = cache.read_bytes()
-        cache.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
+def test_the_tables_are_those_of_the_grammar() -> None:
+    made = tables(GRAMMAR.read_text(encoding="utf-8"))
 
-    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-
-    assert (result.stdout, result.stderr, result.returncode) == ("1\n", "", 0)
+    assert made == TABLES.read_text(encoding="utf-8"), "run `make grammar`"
 
 
-def test_nothing_is_needed_where_nothing_can_be_cached(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    program = "from dlc.compiler.frontend.parser import parse; from dlc.compiler.source import SourceFile; "
-    program += "print(len(parse(SourceFile('a', 'block A = relu')).items))"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "file")}
+def test_the_automaton_reads_as_lark_does() -> None:
+    lark = Lark(GRAMMAR.read_text(encoding="utf-8"), parser="lalr", keep_all_tokens=True, maybe_placeholders=False)
+    text = (GOLDEN / "parse" / "everything.dlspec").read_text(encoding="utf-8")
+    words = parse_words(SourceFile("everything.dlspec", text))[1].tokens
+    machine, reference = Automaton(Tables.shipped(), Builder()), lark.parse_interactive()
 
-    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    for word in words[:-1]:
+        assert machine.accepted() == set(reference.accepts()), word.span
 
-    assert (result.stdout, result.stderr) == ("1\n", "")
+        machine.feed(word)
+        reference.feed_token(Token(word.type, str(word)))
 
 
 def test_the_editor_grammar_knows_the_words_of_the_language() -> None:
