@@ -6,6 +6,7 @@ The tables are shipped, so that a compiler starts without building them, which t
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ def _rule(rule: Rule) -> list[Any]:
     return [rule.origin.name, len(rule.expansion), "" if makes_nothing else name, inlined, passes]
 
 
-def _signs(terminals: list[TerminalDef]) -> dict[str, str]:
+def _signs(terminals: Collection[TerminalDef]) -> dict[str, str]:
     return {t.pattern.value: t.name for t in terminals if isinstance(t.pattern, PatternStr)}
 
 
-def _shapes(terminals: list[TerminalDef]) -> dict[str, str]:
+def _shapes(terminals: Collection[TerminalDef]) -> dict[str, str]:
     return {t.name: t.pattern.value for t in terminals if not isinstance(t.pattern, PatternStr)}
 
 

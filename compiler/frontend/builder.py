@@ -1,9 +1,8 @@
 """From the grammar's rules to nodes: one method per rule, called while the file is parsed.
 
-A method gets the rule's children in order: nodes that other methods made, and all tokens.
+A method makes the node of the rule of its name, which the grammar documents. It gets the rule's children in order: nodes
+that other methods made, and all tokens.
 """
-
-# ruff: noqa: D102  # a method makes the node of the rule of its name; the grammar documents the rules
 
 from __future__ import annotations
 
