@@ -6,7 +6,8 @@ match, and the surplus is cropped. Schedule rules recognise the parts by block a
 - `dlc.part`: "padding" (a padded copy of an input), "weights" (a repacked weight), "convolution" (products and sums of
   a convolution), "merge" (the phases of a strided gradient brought together), "crop" (the surplus dropped);
 - `dlc.anchor`: the kind of the kernel, on its main block;
-- `dlc.columns`, `dlc.block`: the tile that the extents were rounded up to.
+- `dlc.columns`, `dlc.block`: the tile that the extents were rounded up to;
+- `dlc.fold`: how many neighbouring columns share one block of channels.
 """
 
 from __future__ import annotations
@@ -77,17 +78,40 @@ def convolution(
     dilation: Pair = (1, 1),
     groups: int = 1,
     anchor: str = "conv2d",
+    fold: int = 0,
 ) -> Tensor:
     """[n, *size, channels]: the convolution of [n, h, w, c], `before` zeros in front, with a weight.
 
     The weight is packed, or canonical where the target's kernels want no blocks. `anchor` is empty where the convolution
-    is a part of a larger kernel.
+    is a part of a larger kernel. `fold` says that channels hold so many columns already (0: not decided yet).
     """
     if len(weight.shape) == 5:
         blocks, height, width, inputs, block = (int(e) for e in weight.shape)
     else:
         (blocks, inputs, height, width), block = (int(e) for e in weight.shape), 1
     rows, columns = size
+    plain = dilation[1] == 1 and groups == 1 and blocks == 1 and fold == 0
+    ways = _folded_columns(columns, channels, block, width, stride[1]) if plain else 1
+    if ways > 1:
+        folded = _folded_weight(t, weight, channels, ways, stride[1])
+        wide = convolution(
+            t,
+            x,
+            folded,
+            channels=ways * channels,
+            size=(rows, columns // ways),
+            before=before,
+            stride=(stride[0], ways * stride[1]),
+            dilation=(dilation[0], 1),
+            anchor=anchor,
+            fold=ways,
+        )
+        shape = (x.shape[0], rows, columns, channels)
+
+        def unfolded(n: Any, y: Any, column: Any, o: Any) -> Any:
+            return wide(n, y, column // ways, column % ways * channels + o)
+
+        return t.compute(shape, unfolded, "unfolded", {"dlc.part": "crop"})
     tile = t.columns(columns, block)
     wide, deep = round_up(columns, tile), blocks * block
     reach = (
@@ -96,7 +120,7 @@ def convolution(
     )
     image = padded_image(t, x, before, reach)
     i, j, c = (t.reduce_axis(e, name) for e, name in ((height, "kh"), (width, "kw"), (inputs, "ci")))
-    attributes = {"dlc.part": "convolution", "dlc.columns": tile, "dlc.block": block}
+    attributes = {"dlc.part": "convolution", "dlc.columns": tile, "dlc.block": block, "dlc.fold": max(fold, 1)}
     if anchor:
         attributes["dlc.anchor"] = anchor
 
@@ -110,7 +134,36 @@ def convolution(
         return t.sum(pixel * factor, [i, j, c])
 
     result = t.compute((x.shape[0], rows, wide, deep), element, "convolution", attributes)
+    if fold > 1:
+        return result
     return cropped(t, result, (x.shape[0], rows, columns, channels))
+
+
+def _folded_columns(columns: int, channels: int, block: int, width: int, stride: int) -> int:
+    """How many neighbouring columns to put side by side in a block that a few channels would leave mostly empty.
+
+    The kernel grows by a stride for each, with zeros where a column does not reach.
+    """
+
+    def products(ways: int) -> float:
+        return (width + (ways - 1) * stride) / ways
+
+    fitting = [w for w in range(1, block // channels + 1) if columns % w == 0]
+    best = min(fitting or [1], key=products)
+    return best if products(best) * 1.2 < products(1) else 1
+
+
+def _folded_weight(t: Lowering, weight: Tensor, channels: int, ways: int, stride: int) -> Tensor:
+    """A packed weight of one block as one whose channels are `channels` for each of `ways` neighbouring columns."""
+    _, height, width, inputs, block = (int(e) for e in weight.shape)
+
+    def element(o: Any, i: Any, j: Any, c: Any, lane: Any) -> Any:
+        own = j - lane // channels * stride
+        reaches = t.all_of(lane < ways * channels, own >= 0, own < width)
+        return t.guarded(reaches, weight(0, i, own, c, lane % channels), 0.0)
+
+    shape = (1, height, width + (ways - 1) * stride, inputs, block)
+    return t.compute(shape, element, "folded", {"dlc.part": "weights"})
 
 
 def cropped(t: Lowering, x: Tensor, shape: Sequence[Any]) -> Tensor:

@@ -174,4 +174,5 @@ def _gather(
                 total = value if total is None else total + value
         return total
 
-    return t.compute((upstream.shape[0], rows.size, columns.size, upstream.shape[3]), body, "pool_gradient", ANCHOR)
+    attributes = ANCHOR | {"dlc.stride": columns.stride}
+    return t.compute((upstream.shape[0], rows.size, columns.size, upstream.shape[3]), body, "pool_gradient", attributes)

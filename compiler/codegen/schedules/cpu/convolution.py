@@ -72,6 +72,9 @@ def _same_extents(schedule: Schedule, part: Block, last: Block) -> bool:
     if len(of) != len(own) or of[:2] != own[:2]:
         return False
     columns, block = int(part.attributes["dlc.columns"]), int(part.attributes["dlc.block"])
+    fold = int(part.attributes["dlc.fold"])
+    if fold > 1:
+        return own[2] == (of[2] or 0) * fold and of[3] == block
     return all(
         a is not None and b is not None and a == -(-b // tile) * tile
         for a, b, tile in zip(of[2:], own[2:], (columns, block), strict=True)
@@ -123,6 +126,7 @@ def schedule_convolution(
 ) -> None:
     """Gives one convolution its loops, together with the copy of its input and the last block behind it, if any."""
     block, columns = int(part.attributes["dlc.block"]), int(part.attributes["dlc.columns"])
+    fold = int(part.attributes["dlc.fold"]) if last is not None else 1
     main = schedule.get_sblock(part.name)
     spatial, reduced = spatial_and_reduced(schedule, main)
     batch, rows, wide, deep = (extent(schedule, loop) for loop in spatial)
@@ -146,10 +150,11 @@ def schedule_convolution(
     exact = (extent(schedule, o) or 0) % block == 0 or (extent(schedule, o) or 0) < block
     width = min(block, extent(schedule, o) or block)
     o_outer, o_lane = schedule.split(o, [None, width])
-    x_outer, x_tile = schedule.split(x, [None, columns])
+    x_outer, x_tile, x_fold = schedule.split(x, [None, columns, fold])
     y_task, y_outer, y_tile = schedule.split(y, [None, task_rows // tile_rows, tile_rows])
     o_task, o_outer = schedule.split(o_outer, [None, task_blocks])
-    schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, o_lane)
+    schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, x_fold, o_lane)
+    o_lane = schedule.fuse(x_fold, o_lane)
     task = schedule.fuse(n, y_task, o_task)
     schedule.compute_at(main, x_outer, preserve_unit_loops=True)
     outside = 4  # task, blocks, rows, tiles
@@ -165,7 +170,8 @@ def schedule_convolution(
     schedule.vectorize(inner_spatial[-1])
     for loop in inner_spatial[:-1]:
         schedule.unroll(loop)
-    if exact:
+    lanes = extent(schedule, o_lane) or 0
+    if exact and (lanes <= 32 or lanes % target.lanes == 0):  # vectors that the vectorised functions know
         schedule.vectorize(o_lane)
     schedule.unroll(x_tile)
     schedule.unroll(y_tile)

@@ -37,8 +37,30 @@ class PoolRule(ScheduleRule):
             if behind is not None:
                 return True
         for block in last:
-            schedule_map(schedule, block, target)
+            if not blocks.anchor.reduces and len(last) == 1:
+                schedule_gather(schedule, block, int(blocks.anchor.attributes["dlc.stride"]), target)
+            else:
+                schedule_map(schedule, block, target)
         return True
+
+
+def schedule_gather(schedule: Schedule, block: Block, stride: int, target: CpuTarget) -> None:
+    """A pool's gradient: columns cut by the stride and unrolled, so that each has its windows at known distances."""
+    handle = schedule.get_sblock(block.name)
+    loops = schedule.get_loops(handle)
+    extents = [extent(schedule, loop) for loop in loops]
+    if len(loops) != 4 or stride == 1 or (extents[2] or 1) % stride:
+        schedule_map(schedule, block, target)
+        return
+    work = product(extents) * cost(schedule, handle)
+    n, y, x, c = loops
+    _, inner = schedule.split(x, [None, stride])
+    schedule.unroll(inner)
+    tile = largest_divisor(extents[3] or 1, 4 * target.lanes)
+    if tile >= target.lanes // 4 or tile == extents[3]:
+        _, lane = schedule.split(c, [None, tile])
+        schedule.vectorize(lane)
+    share(schedule, [n, y], work)
 
 
 def _same_extents(schedule: Schedule, anchor: Block, last: Block) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import tvm
 from tvm.s_tir import Schedule
 
-from dlc.compiler.codegen import intrinsics
+from dlc.compiler.codegen.build import CpuCode
 from dlc.compiler.codegen.compiled import apply_rule
 from dlc.compiler.codegen.function import blocks_of, lower
 from dlc.compiler.codegen.target import CpuTarget, Target
@@ -52,9 +52,8 @@ def schedule(chain: Chain, batch: int | None, target: CpuTarget):
 
 
 def build(chain: Chain, batch: int | None, target: CpuTarget):
-    intrinsics.register()
     module, _ = schedule(chain, batch, target)
-    return tvm.compile(module, target.tvm)["main"]
+    return CpuCode({"kernel": module["main"]}, target).function("kernel")
 
 
 def values(chain: Chain, samples: int):
@@ -129,7 +128,7 @@ def compile_for():
     def compile_for(chain, target, batch=None):
         parsed = Target.parse(target)
         module, _ = schedule(chain, batch, parsed)
-        tvm.compile(module, parsed.tvm)
+        CpuCode({"kernel": module["main"]}, parsed).executable  # noqa: B018  # compiled on first use
 
     return compile_for
 
