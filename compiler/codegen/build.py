@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,11 @@ import tvm
 from dlc.compiler.codegen import intrinsics
 from dlc.compiler.codegen.driver import DRIVER, driver
 from dlc.compiler.codegen.function import module_of
-from dlc.compiler.codegen.target import CpuTarget, host_triple
+from dlc.compiler.codegen.target import CpuTarget, available_cores, host_triple
 from dlc.compiler.errors import DlcError
+
+_PARTS = 8
+"""Into how many modules the functions are shared out at most."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,27 @@ class CpuCode:
     target: CpuTarget
 
     @cached_property
-    def executable(self) -> Any:
-        """TVM's executable; compiled on first use."""
+    def parts(self) -> tuple[tuple[tuple[str, ...], Any], ...]:
+        """The names of some functions and TVM's executable of these, for every part.
+
+        Parts are compiled side by side on all cores. How functions are shared out depends on their number alone, so the
+        same functions give the same code.
+        """
         intrinsics.register()
-        return tvm.compile(module_of({**self.functions, DRIVER: intrinsics.import_into(driver())}), self.target.tvm)
+        functions = {**self.functions, DRIVER: driver()}
+        count = min(_PARTS, -(-len(functions) // 2))
+        shares = [tuple(functions)[i::count] for i in range(count)]
+
+        def build(names: tuple[str, ...]) -> Any:
+            part = intrinsics.with_definitions({name: functions[name] for name in names})
+            return tvm.compile(module_of(part), self.target.tvm)
+
+        return tuple(zip(shares, _side_by_side(build, shares), strict=True))
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel, callable in this process with tensors (DLPack)."""
-        compiled = self.executable[name]
+        executable = next(e for names, e in self.parts if name in names)
+        compiled = executable[name]
         assert callable(compiled)
         return compiled
 
@@ -46,25 +63,35 @@ class CpuCode:
 
         Raises DlcError where no linker is found.
         """
+        linker(self.target)  # before the work
         with tempfile.TemporaryDirectory() as folder:
-            code = Path(folder, "kernels.o")
-            self.executable.mod.write_to_file(str(code))
-            return link(folder, [code.name], self.target)
+            names = [f"kernels{i}.o" for i in range(len(self.parts))]
+
+            def write(part: tuple[str, Any]) -> None:
+                name, executable = part
+                executable.mod.write_to_file(str(Path(folder, name)))
+
+            _side_by_side(write, [(name, e) for name, (_, e) in zip(names, self.parts, strict=True)])
+            return link(folder, names, self.target)
+
+
+def _side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """The function's results, computed on all cores: TVM and LLVM let go of Python's lock."""
+    with ThreadPoolExecutor(min(len(items), available_cores())) as pool:
+        return list(pool.map(function, items))
 
 
 def link(folder: str, objects: list[str], target: CpuTarget) -> bytes:
     """The shared object made of object files in a folder, without symbols for debuggers."""
     result = Path(folder, "kernels.so")
     command = linker(target)
-    options = ["-shared", "-s", "--build-id=none"] if command[0].endswith("ld") else ["-shared", "-nostdlib", "-s", "-Wl,--build-id=none"]
-    # the objects' names end up nowhere; the folder is where the linker runs, so no path does either
-    process = subprocess.run([*command, *options, "-o", result.name, *objects], cwd=folder, capture_output=True, text=True)
+    options = ["-shared", "-s", "-o", result.name]
+    options += ["--build-id=none"] if Path(command[0]).name.endswith("ld") else ["-nostdlib", "-Wl,--build-id=none"]
+    # the linker runs in the folder, so that no path gets into the library
+    process = subprocess.run([*command, *options, *objects], cwd=folder, capture_output=True, text=True)
     if process.returncode:
-        raise DlcError.of(
-            "E0852",
-            f"the linker failed: {process.stderr.strip().splitlines()[-1] if process.stderr.strip() else command[0]}",
-            help="pip install ziglang",
-        )
+        said = process.stderr.strip().splitlines() or ["it gave no reason"]
+        raise DlcError.of("E0852", f"{Path(command[0]).name} cannot link: {said[-1]}", help="pip install ziglang")
     return result.read_bytes()
 
 

@@ -11,13 +11,15 @@ The stated errors are relative, in float32, over each function's whole range (me
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import tirx
+from tvm.ir import Call
 
 _LANES = (*range(1, 33), 48, 64)
 _TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "i1": "i1"}
@@ -46,16 +48,41 @@ def _lower(name: str) -> Callable[[Any], Any]:
     return lower
 
 
-def import_into(function: Any) -> Any:
-    """A function whose machine code module then holds the definitions; one of a module's functions is enough."""
-    body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", tvm.ir.StringImm(definitions()), function.body)
+def with_definitions(functions: Mapping[str, Any]) -> dict[str, Any]:
+    """The functions, the first that calls one of these bringing the definitions of all that any of them calls."""
+    calls = {name: _calls(f) for name, f in functions.items()}
+    wanted = tuple(name for name in _FUNCTIONS if any(name in c for c in calls.values()))
+    result = dict(functions)
+    if wanted:
+        first = next(name for name, c in calls.items() if c)
+        result[first] = _with_import(functions[first], definitions(wanted))
+    return result
+
+
+def _calls(function: Any) -> set[str]:
+    """Those of the functions here that a kernel calls."""
+    found: set[str] = set()
+
+    def visit(node: Any) -> None:
+        if isinstance(node, Call):
+            name = str(getattr(node.op, "name", "")).removeprefix("tirx.")
+            if name in _FUNCTIONS:
+                found.add(name)
+
+    tvm_ffi.structural_walk(function.body, visit)
+    return found
+
+
+def _with_import(function: Any, text: str) -> Any:
+    """The function with an LLVM module that the machine code's module takes in."""
+    body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", tvm.ir.StringImm(text), function.body)
     return function.with_body(body)
 
 
 @cache
-def definitions() -> str:
-    """All functions as an LLVM module's text."""
-    bodies = [_define(name, lanes) for name in _FUNCTIONS for lanes in _LANES]
+def definitions(names: tuple[str, ...] = ("exp", "log", "tanh", "sigmoid", "erf", "pow")) -> str:
+    """Some of the functions as an LLVM module's text."""
+    bodies = [_define(name, lanes) for name in names for lanes in _LANES]
     floors = [
         f"declare {_type(kind, lanes)} @llvm.floor.{_suffix(kind, lanes)}({_type(kind, lanes)})"
         for kind in ("f32", "f64")

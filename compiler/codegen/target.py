@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import importlib
 import os
 import platform
 import re
@@ -65,6 +66,14 @@ class Target:
         raise _unknown(text, [*(t for t in TARGETS if "N" not in t), *(f"cpu:{c}" for c in COMMON_CPUS)])
 
 
+def _tvm_target() -> Any:
+    """The module `tvm.target`. Its import takes most of a second, so what needs no more than a name does without."""
+    from dlc.runtime.library import without_torch
+
+    with without_torch():
+        return importlib.import_module("tvm.target")
+
+
 def _unknown(text: str, candidates: list[str]) -> DlcError:
     close = difflib.get_close_matches(text, candidates, n=1, cutoff=0.5)
     advice = f"did you mean {close[0]!r}?" if close else "one of " + ", ".join(TARGETS)
@@ -72,7 +81,7 @@ def _unknown(text: str, candidates: list[str]) -> DlcError:
 
 
 def _named_cpu(text: str, cpu: str) -> CpuTarget:
-    from tvm.target import codegen  # LLVM knows the names; its import takes a second, so plain targets do without
+    codegen = _tvm_target().codegen  # LLVM knows the names
 
     for triple in dict.fromkeys((host_triple(), "x86_64-linux-gnu", "aarch64-linux-gnu")):
         if codegen.llvm_is_valid_cpu(cpu, triple):
@@ -84,6 +93,11 @@ def host_triple() -> str:
     """LLVM's name for this machine's kind and operating system, without the vendor."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
     return f"{machine}-linux-gnu"
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -107,9 +121,7 @@ class CpuTarget(Target):
         """The processor's name for LLVM."""
         if self.cpu:
             return self.cpu
-        from tvm.target import codegen
-
-        return str(codegen.llvm_get_system_cpu())
+        return str(_tvm_target().codegen.llvm_get_system_cpu())
 
     @cached_property
     def mtriple(self) -> str:
@@ -123,8 +135,7 @@ class CpuTarget(Target):
 
     def supported(self, features: Iterable[str]) -> tuple[str, ...]:
         """Those of some features, by LLVM's names, that the processor has; code for it may use them."""
-        from tvm.target import codegen
-
+        codegen = _tvm_target().codegen
         return tuple(f for f in features if codegen.target_has_features(f, self.tvm))
 
     @cached_property
@@ -142,9 +153,7 @@ class CpuTarget(Target):
     @cached_property
     def cores(self) -> int:
         """Cores to keep busy: this machine's for target `cpu`, else 4."""
-        if not self.is_host:
-            return 4
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return available_cores() if self.is_host else 4
 
     @cached_property
     def l1(self) -> int:
@@ -159,9 +168,7 @@ class CpuTarget(Target):
     @cached_property
     def tvm(self) -> Any:
         """TVM's object for the target."""
-        import tvm.target
-
-        return tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.mtriple})
+        return _tvm_target().Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.mtriple})
 
 
 def _cache_size(level: int) -> int:
@@ -210,9 +217,7 @@ class CudaTarget(Target):
     @cached_property
     def tvm(self) -> Any:
         """TVM's object for the target."""
-        import tvm.target
-
-        return tvm.target.Target({"kind": "cuda", "arch": self.arch}, host=self.host.tvm)
+        return _tvm_target().Target({"kind": "cuda", "arch": self.arch}, host=self.host.tvm)
 
 
 def _local_gpu() -> str:
