@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dlc.compiler import frontend
 from dlc.compiler.catalog import catalog
 from dlc.compiler.errors import DlcError
@@ -34,6 +32,8 @@ from dlc.runtime.training.schedules.base import Schedule
 from dlc.runtime.training.stopping.base import Stopping
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dlc.runtime.session import Session
     from dlc.training import TrainingReport
 

@@ -6,7 +6,8 @@ A layout pads the canonical array with zeros, splits its axes and permutes them;
 from __future__ import annotations
 
 import msgspec
-import numpy as np
+
+from dlc.runtime.deferred import np
 
 
 class Layout(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.compiler.initializers.base import Initializer
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from dlc.compiler.initializers.base import Initializer
+from dlc.runtime.deferred import np
 
 Distribution = Literal["normal", "uniform"]
 

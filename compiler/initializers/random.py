@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.layers.base import ArgumentError
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir.types import TensorType
 from dlc.compiler.source import Span
+from dlc.runtime.deferred import np
 from dlc.runtime.layout import Layout
 
 

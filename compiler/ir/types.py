@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 
 class Batch(Enum):

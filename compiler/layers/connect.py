@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.compiler.initializers.constant import Zeros
 from dlc.compiler.ir import ShapeError, Value, apply
 from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec, feature_shape
@@ -27,6 +25,7 @@ from dlc.compiler.ops.convolution import Conv2d
 from dlc.compiler.ops.elementwise import add, multiply
 from dlc.compiler.ops.reduction import reduce_sum
 from dlc.compiler.ops.shape import reshape
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

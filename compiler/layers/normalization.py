@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from dlc.compiler.initializers.constant import Constant, Zeros
 from dlc.compiler.ir import ShapeError, Value
 from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec, feature_shape
@@ -20,6 +18,7 @@ from dlc.compiler.ops.indexing import count
 from dlc.compiler.ops.normalization import batch_norm_inference, batch_norm_training, standardize
 from dlc.compiler.ops.shape import reshape, transpose
 from dlc.compiler.ops.slicing import pad, strided_slice
+from dlc.runtime.deferred import np
 
 
 def _affine(shape: tuple[int, ...]) -> dict[str, ParameterSpec]:

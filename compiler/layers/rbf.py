@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.ir import ShapeError, Value
 from dlc.compiler.layers.base import ArgumentError, BuildContext, FeatureShape, Layer, ParameterSpec
@@ -15,6 +13,7 @@ from dlc.compiler.layers.geometry import require_positive, show
 from dlc.compiler.ops.elementwise import multiply, negative, subtract
 from dlc.compiler.ops.reduction import reduce_sum
 from dlc.compiler.ops.shape import reshape
+from dlc.runtime.deferred import np
 
 DIGITS = """
 .#####. ...##.. .#####. .#####. .....#. ####### ..####. ####### .#####. .#####.

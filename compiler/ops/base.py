@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import Constant, Dim, DType, Fusion, N, Op, Sample, Shape, ShapeError, TensorType, Value, apply
 from dlc.compiler.ir import source as source_value
 from dlc.compiler.ops.lowering import Lowering, Tensor, static_extent, type_of
 from dlc.compiler.ops.maths import NumpyMaths
+from dlc.runtime.deferred import np
 
 Operand = Value | float | int | bool
 """What the functions of this module accept: a value, or a Python number that takes the other operand's element type."""

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.contraction import convolution, packed_convolution_weight, padded_image, turned_weight
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
+from dlc.runtime.deferred import np
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import DType, Fusion, N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.indexing import show
 from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

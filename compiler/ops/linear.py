@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.contraction import packed_linear_weight, product
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

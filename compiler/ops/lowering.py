@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from dlc.compiler.ir.types import Dim, DType, N, TensorType
+from dlc.runtime.deferred import np
 
 Expression = Any
 """A scalar: in a kernel an expression with Python's arithmetic, comparison and bit operators; in numpy an array."""

@@ -6,12 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from dlc.compiler.ir.types import DType
-
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-
+from dlc.runtime.deferred import np
 
 class NumpyMaths:
     """`lowering.Maths` over arrays; results keep the operands' element type."""
@@ -34,7 +30,7 @@ class NumpyMaths:
 
     def erf(self, x: np.ndarray) -> Any:
         """The error function, exact to the element type."""
-        return np.asarray(_erf(x)).astype(x.dtype) if np.size(x) else x
+        return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x)).astype(x.dtype) if np.size(x) else x
 
     def power(self, x: np.ndarray, y: np.ndarray) -> Any:
         """x to the power y."""

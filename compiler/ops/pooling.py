@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.convolution import Pair, Sides, pair, sides
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 from dlc.compiler.ops.windows import Span, Windows, extremum, extremum_gradient, mean, mean_gradient
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

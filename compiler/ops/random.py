@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import DType, Fusion, Op, Sample, Shape, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.indexing import ravel, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 from dlc.compiler.ops.maths import NumpyMaths
+from dlc.runtime.deferred import np
 
 _STEPS = ((16, 0x7FEB352D), (15, 0x846CA68B))
 

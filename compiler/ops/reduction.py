@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import Dim, Fusion, N, NotDifferentiable, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.elementwise import cast, divide, equal, multiply
 from dlc.compiler.ops.indexing import count
 from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
 from dlc.compiler.ops.shape import broadcast_to, reshape
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import Fusion, N, Op, Sample, Shape, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import broadcast, float_type, read
 from dlc.compiler.ops.indexing import count, ravel, show, static, unravel
 from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

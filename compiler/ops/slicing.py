@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import Dim, Fusion, N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

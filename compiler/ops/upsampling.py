@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.compiler.ir import Fusion, N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
 from dlc.compiler.ops.reduction import reduce_sum
 from dlc.compiler.ops.shape import reshape
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

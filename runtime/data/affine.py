@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 
 def warp(images: np.ndarray, matrix: np.ndarray, translation: np.ndarray) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from dlc.runtime.data.sources.base import Dataset, Split
+from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 

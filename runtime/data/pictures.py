@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 CHUNK = 512
 """Images resized at once, which bounds the float32 memory in use."""

@@ -6,7 +6,7 @@ counter starts at (0, step, epoch, stream) under the key (seed, KEY).
 
 from __future__ import annotations
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 KEY = 0x646C63
 ORDER, SPLIT, AUGMENT = 0, 1, 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 
 def windows(images: np.ndarray, corners: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

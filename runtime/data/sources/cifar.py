@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.runtime.data.checks import check_dataset
 from dlc.runtime.data.files import find, locate, read
 from dlc.runtime.data.sources.base import Dataset, Source, Split
+from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 PIXELS = 3 * 32 * 32

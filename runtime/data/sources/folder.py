@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset
 from dlc.runtime.data.files import locate
@@ -15,6 +13,7 @@ from dlc.runtime.data.pictures import SUFFIXES, read_picture
 from dlc.runtime.data.resize import resize
 from dlc.runtime.data.sources.base import Dataset, Source, Split
 from dlc.runtime.data.split import stratified
+from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 TEST_NAMES = ("test", "val", "validation")

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.runtime.data.checks import check_dataset, numbered_classes
 from dlc.runtime.data.files import find, locate, read
 from dlc.runtime.data.sources.base import Dataset, Source, Split
+from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

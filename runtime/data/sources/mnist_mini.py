@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.runtime.data.checks import check_dataset
 from dlc.runtime.data.sources.base import Dataset, Source, Split
 from dlc.runtime.data.sources.npz import read_npz
+from dlc.runtime.deferred import np
 
 FILE = Path(__file__).resolve().parent.parent / "mnist_mini.npz"
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset, numbered_classes
 from dlc.runtime.data.files import locate
 from dlc.runtime.data.sources.base import Dataset, Source, Split
 from dlc.runtime.data.split import stratified
+from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 VARIANTS = (

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.transforms.base import Transform
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.affine import warp
 from dlc.runtime.data.transforms.base import Transform
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

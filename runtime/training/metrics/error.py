@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from dlc.runtime.arguments import ArgumentError
+from dlc.runtime.deferred import np
 from dlc.runtime.training.metrics.base import Metric
 
 
