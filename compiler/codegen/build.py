@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tvm
 
@@ -56,7 +56,7 @@ class CpuCode:
         executable = next(e for names, e in self.parts if name in names)
         compiled = executable[name]
         assert callable(compiled)
-        return compiled
+        return cast(Callable[..., Any], compiled)  # tvm has no types
 
     def library(self) -> bytes:
         """A shared object with all kernels, for `tvm_ffi.load_module`. The same graph gives the same bytes.

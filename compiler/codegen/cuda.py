@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tvm
 import tvm_ffi
@@ -62,7 +62,7 @@ class CudaCode:
         """A kernel, callable in this process on a machine with a GPU."""
         compiled = self.executable[name]
         assert callable(compiled)
-        return compiled
+        return cast(Callable[..., Any], compiled)  # tvm has no types
 
     def library(self) -> bytes:
         """A shared object with the launching code and the cubin. The same graph gives the same bytes."""
@@ -73,7 +73,9 @@ class CudaCode:
             self.executable.mod.write_to_file(str(Path(folder, "host.o")))
             data = Path(folder, "device.ll")
             data.write_text(_as_llvm(packed, host.mtriple))
-            tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")(str(data), "ll").write_to_file(str(Path(folder, "device.o")))
+            tvm_ffi.get_global_func("ffi.Module.load_from_file.ll")(str(data), "ll").write_to_file(
+                str(Path(folder, "device.o"))
+            )
             return link(folder, ["host.o", "device.o"], host)
 
 
@@ -148,7 +150,12 @@ def with_cubin(packed: bytes, source: bytes, cubin: bytes) -> bytes:
     head, end = packed.split(string(source))
     before, kind, module = head.partition(string(b"cuda"))
     length, format_, functions = module[:8], string(b"cuda"), module[8 + 12 :]
-    if end or not kind or not module[8:].startswith(format_) or int.from_bytes(length, "little") != len(packed) - len(before) - 20:
+    if (
+        end
+        or not kind
+        or not module[8:].startswith(format_)
+        or int.from_bytes(length, "little") != len(packed) - len(before) - 20
+    ):
         raise AssertionError("TVM packs device modules in another form than this version of dlc knows")
     body = string(b"cubin") + functions + string(cubin)
     content = before[8:] + kind + string(body)

@@ -226,7 +226,7 @@ class _Slots:
 
 def plan_shape(shape: Shape) -> tuple[int, ...]:
     """A graph's shape in the plan's terms."""
-    return tuple(BATCH if d is N else int(d) for d in shape)  # type: ignore[call-overload]  # a dimension is N or an int
+    return tuple(BATCH if d is N else int(d) for d in shape)
 
 
 def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None, device: str) -> Program:

@@ -48,4 +48,4 @@ def _size(value: Value) -> int:
 
 
 def _sizes(shape: Shape) -> list[int]:
-    return [1 if d is N else int(d) for d in shape]  # type: ignore[call-overload]  # a dimension is the batch or an int
+    return [1 if d is N else int(d) for d in shape]

@@ -14,9 +14,8 @@ from tvm.s_tir import Schedule
 from dlc.compiler.codegen.lower import Lowering
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
-from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
-from dlc.compiler.ir import Constant, Shape, TensorType, Value
+from dlc.compiler.ir import Constant, N, Value
 from dlc.compiler.passes.fuse import Kernel, is_immediate
 
 
@@ -72,7 +71,9 @@ def blocks_of(schedule: Schedule) -> KernelBlocks:
     function = schedule.mod["main"]
     results = list(function.params)
     handles = schedule.get_child_blocks(schedule.get_sblock("root"))
-    blocks, needs, written = [], [], {}
+    blocks: list[Block] = []
+    needs: list[set[int]] = []  # by block, the blocks that it needs
+    written: dict[int, int] = {}  # buffer -> the block that writes it
     for handle in handles:
         node = schedule.get(handle)
         attributes = {k: _plain(v) for k, v in node.annotations.items() if k.startswith("dlc.")}
@@ -130,27 +131,11 @@ def share_buffers(function: Any, in_place: Mapping[int, int]) -> Any:
     return tirx.PrimFunc(kept, body, function.ret_type, function.attrs)
 
 
-def unscheduled(schedule: Schedule) -> str:
-    """The function's text, for messages."""
-    return str(schedule.mod["main"].script())
-
-
-def batch_axis(shape: Shape) -> bool:
-    """Whether a shape depends on the batch."""
-    return any(not isinstance(d, int) for d in shape)
-
-
 def depends_on_batch(kernel: Kernel) -> bool:
-    """Whether one of the kernel's tensors does."""
-    types: list[TensorType] = [v.type for v in (*kernel.inputs, *kernel.body)]
-    return any(batch_axis(t.shape) for t in types)
-
-
-def named(function: Any, name: str) -> Any:
-    """The function as a module member that is called by `name`."""
-    return function.with_attr("global_symbol", name)
+    """Whether the shape of one of the kernel's tensors has a symbolic batch."""
+    return any(N in v.type.shape for v in (*kernel.inputs, *kernel.body))
 
 
 def module_of(functions: Mapping[str, Any]) -> Any:
-    """One IRModule of functions by name."""
-    return tvm.IRModule({name: named(f, name) for name, f in functions.items()})
+    """One IRModule of functions, each called by its name here."""
+    return tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})

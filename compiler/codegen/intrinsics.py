@@ -201,13 +201,20 @@ class _Code:
 
     def floor(self, x: _Vector) -> _Vector:
         """The largest whole number not above x."""
-        return self.add(x.kind, f"call {self.type(x.kind)} @llvm.floor.{_suffix(x.kind, self.lanes)}({self.type(x.kind)} {x.name})")
+        return self.add(
+            x.kind, f"call {self.type(x.kind)} @llvm.floor.{_suffix(x.kind, self.lanes)}({self.type(x.kind)} {x.name})"
+        )
 
     def cast(self, x: _Vector, kind: str) -> _Vector:
         """x in another type; NaN as an integer is any number."""
         pair = x.kind[0] + kind[0]
         wider = kind > x.kind
-        name = {"fi": "fptosi", "if": "sitofp", "ff": "fpext" if wider else "fptrunc", "ii": "sext" if wider else "trunc"}[pair]
+        name = {
+            "fi": "fptosi",
+            "if": "sitofp",
+            "ff": "fpext" if wider else "fptrunc",
+            "ii": "sext" if wider else "trunc",
+        }[pair]
         made = self.add(kind, f"{name} {self.type(x.kind)} {x.name} to {self.type(kind)}")
         return self.add(kind, f"freeze {self.type(kind)} {made.name}") if pair == "fi" else made
 

@@ -54,7 +54,9 @@ class FoldBatchNorm:
     def __call__(self, graph: Graph) -> Graph:
         """The graph with the scales moved."""
         folding = _Folding(graph)
-        return rewrite(graph, folding.normal_form, folding.shift_of_shift, folding.scale_of_shift, folding.scale_of_product)
+        return rewrite(
+            graph, folding.normal_form, folding.shift_of_shift, folding.scale_of_shift, folding.scale_of_product
+        )
 
 
 class _Folding:
@@ -95,7 +97,9 @@ class _Folding:
     def _folds(self, value: Value) -> bool:
         """Whether a scale behind a value ends up in weights."""
         if isinstance(value.op, Conv2d | Linear):
-            return value.op.block == 0 and self.is_fixed(value.operands[1]) and self._product_key(value) not in self.shared
+            return (
+                value.op.block == 0 and self.is_fixed(value.operands[1]) and self._product_key(value) not in self.shared
+            )
         inner = self._split(value, Add)
         return inner is not None and self._folds(inner[0])
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dlc.compiler.ir import Graph, Parameter, TensorType, Value
+from dlc.compiler.ir import Fusion, Graph, Parameter, TensorType, Value
 from dlc.compiler.ops.convolution import Conv2d
 from dlc.compiler.ops.linear import Linear
-from dlc.compiler.ops.shape import Flatten, reshape
+from dlc.compiler.ops.shape import Flatten, reshape, transpose
 from dlc.runtime.layout import Layout
 
 
@@ -44,9 +44,7 @@ class PackWeights:
             users = graph.users.get(weight, ())
             if not isinstance(weight.op, Parameter) or weight.op.layout is not None or not users:
                 continue
-            if any(u.operands.index(weight) != 1 or u.operands.count(weight) != 1 for u in users if len(u.operands) > 1):
-                continue
-            kinds = {_kind(u) for u in users}
+            kinds = {_kind(u) if u.operands[1:] == (weight,) and u.operands[0] is not weight else None for u in users}
             if len(kinds) != 1 or None in kinds:
                 continue
             layout = self._layout(users[0])
@@ -79,10 +77,23 @@ def _kind(user: Value) -> object:
 
 
 def _image(value: Value) -> tuple[int, ...]:
-    """Height, width and channels of the image that a value flattens; () where it does not."""
+    """Height, width and channels of the image that a value flattens; () where it does not.
+
+    Element-wise ops between (dropout, in training only) do not count: every graph must get the same layout.
+    """
+    while value.op.fusion is Fusion.ELEMENTWISE:
+        value = max(
+            (o for o in value.operands if o.type.shape == value.type.shape), key=_flattens, default=value.operands[0]
+        )
     if not isinstance(value.op, Flatten):
         return ()
-    return tuple(int(d) for d in value.operands[0].type.shape[1:])  # type: ignore[arg-type]  # only the first is N
+    return _sizes(value.operands[0].type.shape[1:])
+
+
+def _flattens(value: Value) -> bool:
+    if value.op.fusion is Fusion.ELEMENTWISE:
+        return any(_flattens(o) for o in value.operands if o.type.shape == value.type.shape)
+    return isinstance(value.op, Flatten)
 
 
 def _convolution_layout(op: Conv2d, weight: TensorType, lanes: int) -> Layout | None:
@@ -107,7 +118,7 @@ def _linear_layout(op: Linear, operands: Sequence[Value], lanes: int) -> Layout 
     if image:
         height, columns, channels = image
         view: tuple[int, ...] = (features, channels, height, columns)
-        turned = (2, 3, 1)  # the view's axes in the order of memory
+        turned: tuple[int, ...] = (2, 3, 1)  # the view's axes in the order of memory
     else:
         view, turned = (features, width), (1,)
     if lanes == 1:
@@ -125,8 +136,14 @@ def _over(user: Value, weight: Value, block: int) -> Value:
     """The convolution or linear layer over its packed weight."""
     assert isinstance(user.op, Conv2d | Linear)
     x = user.operands[0]
-    if isinstance(user.op, Linear) and isinstance(x.op, Flatten):
-        x = reshape(x.operands[0], x.type.shape)
+    if isinstance(user.op, Linear) and (image := _image(x)):
+        height, width, channels = image
+        batch = x.type.shape[0]
+        if isinstance(x.op, Flatten):
+            x = reshape(x.operands[0], x.type.shape)
+        else:
+            turned = transpose(reshape(x, (batch, channels, height, width)), (0, 2, 3, 1))
+            x = reshape(turned, x.type.shape)
     return Value(replace(user.op, block=block), (x, weight), user.type, user.span, user.label)
 
 

@@ -49,7 +49,9 @@ def _bind_all(schedule: Schedule) -> None:
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         kinds = [int(axis.iter_type) for axis in schedule.get(block).iter_vars]
         loops = schedule.get_loops(block)
-        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0] or [schedule.add_unit_loop(block)]
+        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0] or [
+            schedule.add_unit_loop(block)
+        ]
         reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != 0]
         schedule.reorder(*spatial, *reduced)
         blocks, threads = schedule.split(schedule.fuse(*spatial), [None, THREADS])
@@ -78,5 +80,3 @@ def _children(statement: Any) -> list[Any]:
     found = [getattr(statement, name, None) for name in ("block", "body", "init", "then_case", "else_case")]
     sequence = getattr(statement, "seq", None)
     return [c for c in found if c is not None] + (list(sequence) if sequence is not None else [])
-
-
