@@ -111,7 +111,7 @@ def test_functions(name):
     agree(ours, theirs, random(3, 17, low=-5.0, high=5.0), rtol=rtol)
 
 
-@pytest.mark.parametrize("name", set(UNARY) - {"square", "exp", "expm1", "detach", "negative", "floor"})
+@pytest.mark.parametrize("name", sorted(set(UNARY) - {"square", "exp", "expm1", "detach", "negative", "floor"}))
 def test_functions_of_large_operands_stay_finite_and_right(name):
     ours, theirs = UNARY[name]
     x = np.array([[-1e4, -300.0, -90.0, -30.0, 30.0, 90.0, 300.0, 1e4]], np.float32)

@@ -73,7 +73,7 @@ START = np.array([1.0, -2.0, 0.5])
         (Rprop(0.1), lambda p: torch.optim.Rprop(p, 0.1)),
         (AdamW(weight_decay=0.1), lambda p: torch.optim.AdamW(p, weight_decay=0.1)),
     ],
-    ids=str,
+    ids=lambda argument: "torch" if callable(argument) else repr(argument),
 )
 def test_steps_are_torchs(optimizer: Optimizer, make: Callable[..., torch.optim.Optimizer]) -> None:
     np.testing.assert_allclose(run(optimizer, START), torch_run(make, START), rtol=1e-5, atol=1e-7)
