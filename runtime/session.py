@@ -10,7 +10,8 @@ import numpy as np
 
 from dlc.runtime.arrays import aligned_copy, describe, is_aligned
 from dlc.runtime.artifact import Artifact, Manifest, load_artifact, save_artifact
-from dlc.runtime.atomic import read_fault
+from dlc.runtime.data.pictures import read_picture
+from dlc.runtime.device import require_device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import Executor, StepTime
 from dlc.runtime.library import load_code
@@ -69,6 +70,7 @@ class Session:
     """
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
+        require_device(artifact.manifest.program.device)
         self._artifact = artifact
         weights = {name: _usable(array) for name, array in artifact.weights.items()}
         self._executor = Executor(artifact.manifest.program, load_code(artifact.code), weights, threads)
@@ -133,7 +135,9 @@ class Session:
                 help="prepare the input yourself: see net.inputs",
             )
         if isinstance(image, str | Path):
-            image = _read_image(Path(image), rule.channels)
+            if rule.channels not in (1, 3):
+                raise RuntimeFault("R0210", f"the network takes {rule.channels} channels, which no image file has")
+            image = read_picture(Path(image), 1 if rule.channels == 1 else 3)
         return rule.apply(image)
 
     def save(self, path: str | Path) -> None:
@@ -175,22 +179,3 @@ class Session:
 def _usable(array: np.ndarray) -> np.ndarray:
     """The weight itself where kernels can use it in place, as those of a mapped artifact, else a copy that they can."""
     return array if is_aligned(array) and array.flags.writeable else aligned_copy(array)
-
-
-def _read_image(path: Path, channels: int) -> np.ndarray:
-    """An image file as uint8, [height, width] or [height, width, 3], turned upright as its camera noted."""
-    from PIL import Image, ImageOps, UnidentifiedImageError  # 50 ms that sessions on arrays never need
-
-    if channels not in (1, 3):
-        raise RuntimeFault("R0210", f"the network takes {channels} channels, which no image file has")
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise RuntimeFault(
-            "R0211", f"{path} is no image that can be read", help="PNG, JPEG, BMP, GIF, TIFF and WebP can"
-        ) from error
-    except OSError as error:
-        if error.errno is None:  # Pillow's own: a truncated file
-            raise RuntimeFault("R0211", f"{path} is damaged: {error}", help="get the file again") from error
-        raise read_fault(path, error) from error
