@@ -185,21 +185,34 @@ class _Fusing:
         return all(root(o) not in inside or o in inside for o in value.operands)
 
     def _absorb_producers(self, group: _Group, value: Value, shape: Shape | None = None) -> None:
-        """Takes in the element-wise values (of one shape, if given) that, in the end, only `value` reads."""
+        """Takes in what, in the end, only `value` reads: element-wise values (of one shape, if given) and moves."""
         for operand in dict.fromkeys(value.operands):
-            producer = self.groups.get(operand)
-            if producer is None or producer.anchor is not None or producer is group or self._escapes(operand, {value}):
+            taken: set[Value] = set()
+            waiting = [operand]
+            while waiting:
+                candidate = max(waiting, key=self.index.__getitem__)  # readers before what they read
+                waiting.remove(candidate)
+                if candidate in taken or self._escapes(candidate, taken | {value}):
+                    continue
+                if self._may_move(candidate, group, shape):
+                    taken.add(candidate)
+                    waiting += candidate.operands
+            if not taken or not self._legal(group.members | taken):
                 continue
-            taken = {operand}
-            for member in sorted(producer.members, key=self.index.__getitem__, reverse=True):
-                if self.readers[member] and not self._escapes(member, taken):
-                    taken.add(member)
-            if shape is not None and any(v.type.shape != shape or v.op.fusion is not Fusion.ELEMENTWISE for v in taken):
-                continue
-            if self._legal(group.members | taken):
-                producer.members -= taken
-                group.members |= taken
-                self._assign(group)
+            for member in taken:
+                if member in self.groups:
+                    self.groups[member].members.discard(member)
+            group.members |= taken
+            self._assign(group)
+
+    def _may_move(self, value: Value, group: _Group, shape: Shape | None) -> bool:
+        """Whether a value may leave the kernel that it is in for this one."""
+        own = self.groups.get(value)
+        if own is group or (own is not None and own.anchor is not None):
+            return False
+        if shape is not None:
+            return value.op.fusion is Fusion.ELEMENTWISE and value.type.shape == shape
+        return value.op.fusion in (Fusion.ELEMENTWISE, Fusion.INJECTIVE)
 
     def _join(self, value: Value) -> None:
         """Puts an element-wise value into the element-wise kernels that compute its operands, where that is legal."""
