@@ -13,6 +13,7 @@ from dlc.compiler.codegen.schedules.cpu.loops import (
     WORTH_SHARING,
     divisors,
     extent,
+    is_vector,
     largest_divisor,
     product,
     spatial_and_reduced,
@@ -171,7 +172,7 @@ def schedule_convolution(
     for loop in inner_spatial[:-1]:
         schedule.unroll(loop)
     lanes = extent(schedule, o_lane) or 0
-    if exact and (lanes <= 32 or lanes % target.lanes == 0):  # vectors that the vectorised functions know
+    if exact and is_vector(lanes):
         schedule.vectorize(o_lane)
     schedule.unroll(x_tile)
     schedule.unroll(y_tile)
@@ -185,7 +186,9 @@ def schedule_convolution(
 def schedule_copy(schedule: Schedule, block: Any) -> None:
     """A padded copy of an image: along the channels, whole vectors where they divide."""
     channels = schedule.get_loops(block)[-1]
-    count = extent(schedule, channels) or 1
+    count = extent(schedule, channels)
+    if count is None:
+        return
     if count > 64:
         tile = next((d for d in (64, 48, 32, 16) if count % d == 0), None)
         if tile is None:

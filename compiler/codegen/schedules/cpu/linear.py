@@ -9,7 +9,14 @@ from tvm.s_tir import Schedule
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.convolution import schedule_repacking
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
-from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, divisors, extent, product, spatial_and_reduced
+from dlc.compiler.codegen.schedules.cpu.loops import (
+    WORTH_SHARING,
+    divisors,
+    extent,
+    is_vector,
+    product,
+    spatial_and_reduced,
+)
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.target import CpuTarget
 
@@ -78,7 +85,7 @@ def _schedule_product(schedule: Schedule, anchor: Block, last: Block | None, tar
         schedule.parallel(task)
     spatial, reduced = spatial_and_reduced(schedule, main)
     _tile(schedule, main, spatial[-2], spatial[-1], reduced, lanes)
-    if width % lanes == 0:
+    if width % lanes == 0 and is_vector(lanes):
         schedule.vectorize(o_lane)
     schedule.unroll(i_tile)
     if width % lanes == 0:

@@ -41,6 +41,16 @@ def largest_divisor(number: int, limit: int) -> int:
     return max(d for d in divisors(number) if d <= max(limit, 1))
 
 
+def vector_width(number: int, most: int) -> int:
+    """The largest divisor that is at most `most` and for which the vectorised functions exist."""
+    return max(d for d in divisors(number) if d <= max(most, 1) and is_vector(d))
+
+
+def is_vector(lanes: int) -> bool:
+    """Whether exp, tanh and the like exist for vectors of so many elements."""
+    return lanes <= 32 or lanes in (48, 64)
+
+
 def product(numbers: Iterable[int | None]) -> int:
     """The product; symbolic extents count as 1."""
     result = 1

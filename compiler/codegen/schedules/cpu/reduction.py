@@ -13,12 +13,14 @@ from dlc.compiler.codegen.schedules.cpu.loops import (
     WORTH_SHARING,
     cost,
     extent,
+    is_vector,
     largest_divisor,
     loads,
     product,
     share,
     spatial_and_reduced,
     uses,
+    vector_width,
 )
 from dlc.compiler.codegen.target import CpuTarget
 
@@ -85,7 +87,7 @@ def _row_lanes(schedule: Schedule, reduced: list[Any], target: CpuTarget) -> int
     length = extent(schedule, reduced[-1])
     if length is None or length < 2 * target.lanes:
         return 1
-    lanes = largest_divisor(length, 4 * target.lanes)
+    lanes = vector_width(length, 4 * target.lanes)
     return lanes if lanes >= target.lanes // 2 else 1
 
 
@@ -94,13 +96,12 @@ def _cut(schedule: Schedule, block: Any, reduced: list[Any]) -> Any:
     extents = [extent(schedule, loop) or 1 for loop in reduced]
     outer, parts = 0, largest_divisor(extents[0], TASKS)
     loop = reduced[0]
-    for count, e in enumerate(extents[1:], start=1):
+    for count in range(1, len(extents)):
         if parts * 2 > TASKS:
             break
         total = product(extents[: count + 1])
         if largest_divisor(total, TASKS) > parts:
             outer, parts = count, largest_divisor(total, TASKS)
-        del e
     if outer:
         loop = schedule.fuse(*reduced[: outer + 1])
     part, _ = schedule.split(loop, [parts, None])
@@ -137,13 +138,13 @@ def _schedule_columns(
 ) -> None:
     column = spatial[-1]
     width = extent(schedule, column) or 1
-    tile = largest_divisor(width, 8 * target.lanes)
+    tile = vector_width(width, 4 * target.lanes)
     outer = spatial[:-1]
     if tile % target.lanes == 0 or tile == width:
         column_outer, column = schedule.split(column, [None, tile])
         outer = [*outer, column_outer]
     schedule.reorder(*outer, *reduced, column)
-    schedule.vectorize(column)
-    shared = share(schedule, outer, work)
-    del shared
+    if is_vector(extent(schedule, column) or 1):
+        schedule.vectorize(column)
+    share(schedule, outer, work)
     schedule.decompose_reduction(block, reduced[0])
