@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from dlc.compiler.source import Span
 
+COLUMNS = 120  # longer lines are cut where they are shown
+
 
 @dataclass(frozen=True)
 class Diagnostic:
@@ -29,10 +31,9 @@ class Diagnostic:
         lines = [f"error[{self.code}]: {self.message}"]
         if self.span is not None:
             number, column = self.span.line, self.span.column
-            text = self.span.file.line(number)
+            text, before, width = _clipped(self.span.file.line(number), column - 1, self.span.end - self.span.start)
             gutter = " " * len(str(number))
-            width = max(1, min(self.span.end - self.span.start, len(text) - column + 1))
-            pointer = "".join("\t" if c == "\t" else " " for c in text[: column - 1]) + "^" * width
+            pointer = "".join("\t" if c == "\t" else " " for c in text[:before]) + "^" * width
             lines.append(f"{gutter}--> {self.span}")
             lines.append(f"{gutter} |")
             lines.append(f"{number} | {text}".rstrip())
@@ -43,6 +44,21 @@ class Diagnostic:
         if self.help:
             lines.append(f"{gutter} = help: {self.help}")
         return "\n".join(lines)
+
+
+def _clipped(line: str, before: int, width: int) -> tuple[str, int, int]:
+    """What is shown of a line: the text, how much of it stands before the underline, and how much is underlined.
+
+    A line of more than COLUMNS characters is cut on both sides of the culprit, which stays in sight with what is near it.
+    """
+    width = max(1, min(width, len(line) - before))
+    if len(line) <= COLUMNS:
+        return line, before, width
+    start = max(0, min(before - COLUMNS // 3, len(line) - COLUMNS))
+    end = start + COLUMNS
+    width = max(1, min(width, end - before))
+    left, right = "…" * (start > 0), "…" * (end < len(line))
+    return left + line[start + len(left) : end - len(right)] + right, before - start, width
 
 
 class DlcError(Exception):
@@ -56,6 +72,8 @@ class DlcError(Exception):
         super().__init__("\n\n".join(d.render() for d in self.diagnostics))
 
     @classmethod
-    def of(cls, code: str, message: str, *, span: Span | None = None, help: str = "", notes: Sequence[str] = ()) -> DlcError:
+    def of(
+        cls, code: str, message: str, *, span: Span | None = None, help: str = "", notes: Sequence[str] = ()
+    ) -> DlcError:
         """An error of a single diagnostic."""
         return cls([Diagnostic(code, message, span, notes=tuple(notes), help=help)])
