@@ -280,7 +280,7 @@ def test_wrong_folders_are_named_with_what_is_wrong(pictures, tmp_path):
     broken = pictures / "train" / "dog" / "3.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:60])
-    fault(lambda: Folder().load(pictures), "train/dog/3.png cannot be read")
+    fault(lambda: Folder().load(pictures), "train/dog/3.png is damaged")
     broken.write_bytes(b"hello")
     fault(lambda: Folder().load(pictures), "train/dog/3.png is not an image")
     Image.fromarray(np.zeros((7, 9, 3), np.uint8)).save(broken)
