@@ -14,8 +14,8 @@ from dlc.compiler.frontend.signatures import FormalParameter, Signature
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
 from dlc.compiler.frontend.values import POISON, Measure, Poison
 from dlc.compiler.ir import ShapeError
-from dlc.compiler.layers.base import ArgumentError
 from dlc.compiler.source import Span
+from dlc.runtime.arguments import ArgumentError
 
 T = TypeVar("T")
 ANGLES = ("degree", "angle", "shear", "rotat")  # parameters whose names say that they are angles
@@ -135,16 +135,13 @@ def construct(
     """The dataclass with these values (by field), None where it refuses them, which is reported at the argument."""
     try:
         return item(**values)
-    except (ArgumentError, ValueError, ShapeError) as error:
-        sentence = getattr(error, "sentence", None)  # the runtime has an ArgumentError of its own, with the same fields
-        if sentence is None:
-            report.error("E0506", f"`{signature.name}`: {error}", place)
-        else:
-            name = str(getattr(error, "field", ""))
-            owner = f"`{name}` of `{signature.name}`"
-            joint = " " if sentence.split(" ", 1)[0] in PREDICATES else ": "
-            message, _, help = (owner + joint + sentence).partition("; ")
-            report.error("E0506", message, spans.get(name, spans.get(name + "_", place)), help=help)
+    except ArgumentError as error:
+        owner = f"`{error.field}` of `{signature.name}`"
+        joint = " " if error.sentence.split(" ", 1)[0] in PREDICATES else ": "
+        message, _, help = (owner + joint + error.sentence).partition("; ")
+        report.error("E0506", message, spans.get(error.field, spans.get(error.field + "_", place)), help=help)
+    except (ValueError, ShapeError) as error:
+        report.error("E0506", f"`{signature.name}`: {error}", place)
     except DlcError as error:
         report.add(error.diagnostics)
     return None

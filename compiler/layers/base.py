@@ -9,15 +9,7 @@ from typing import ClassVar
 
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.ir import Shape, Value
-
-
-class ArgumentError(Exception):
-    """An argument that no shape is needed to refuse: `field` is the argument's name, `sentence` the fact."""
-
-    def __init__(self, field: str, sentence: str) -> None:
-        super().__init__(f"{field}: {sentence}")
-        self.field = field
-        self.sentence = sentence
+from dlc.runtime.arguments import ArgumentError as ArgumentError  # what layers raise too
 
 
 FeatureShape = tuple[int, ...]
