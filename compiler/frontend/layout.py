@@ -92,12 +92,24 @@ class _Layout:
         if (
             not self.out
             or self.out[-1].type in ("NEWLINE", "LBRACE")
-            or following.type in ("ARROW", "RBRACE", "LBRACE", "$END")
+            or following.type in ("RBRACE", "LBRACE", "$END")
+            or self._continues(following)
         ):
             return
         if self.out[-1].type in _GOES_ON and following.indentation > self.indentation:
             return
         self.out.append(self.raw[index])
+
+    def _continues(self, word: Word) -> bool:
+        """Whether a line that starts with this word goes on with the one before."""
+        return word.type == "ARROW" or (word == "then" and self._in_section())
+
+    def _in_section(self) -> bool:
+        """Whether the innermost brace is that of a `data` or `train` section."""
+        if not self.stack or self.stack[-1].token.type != "LBRACE":
+            return False
+        before = self.stack[-1].before
+        return before >= 2 and self.out[before - 2] in ("data", "train")
 
     def _next(self, index: int) -> Word:
         while self.raw[index].type == "NEWLINE":
@@ -168,7 +180,7 @@ class _Layout:
             following = self.raw[place + 1]
             if self.raw[place].type != "NEWLINE" or following.type == "NEWLINE":
                 continue
-            goes_on = following.type == "ARROW" or following.type in ("RPAR", "RSQB")
+            goes_on = self._continues(following) or following.type in ("RPAR", "RSQB")
             if following.indentation <= opened.indentation and not goes_on:
                 return place
         return index

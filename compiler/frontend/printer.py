@@ -10,6 +10,7 @@ from dlc.compiler.frontend.word import Word
 WIDTH = 120
 INDENT = 4
 _SHORT = 32  # breaking a bracket of no more columns gains nothing
+JOINTS = ("ARROW", "THEN")  # what a chain's line starts with, the schedules of a recipe included
 _HEAD = 12  # a chain's lines stand under the value behind `=`, or the first arrow, if that is no further in
 
 
@@ -107,7 +108,7 @@ class Printer:
         while index < len(pieces):
             piece = pieces[index]
             end = _closing(pieces, index) if piece.kind else index
-            if piece.word.type == "ARROW":
+            if piece.word.type in JOINTS:
                 stage = pieces[index : _until_arrow(pieces, index + 1)]
                 if index and self._breaks(stage):
                     arrows = arrows or self._indentation + INDENT
@@ -212,7 +213,7 @@ def _closing(pieces: Sequence[Piece], index: int) -> int:
 
 def _until_arrow(pieces: Sequence[Piece], index: int) -> int:
     """The index of the next arrow outside brackets, or the end."""
-    while index < len(pieces) and pieces[index].word.type != "ARROW":
+    while index < len(pieces) and pieces[index].word.type not in JOINTS:
         index = (_closing(pieces, index) if pieces[index].kind else index) + 1
     return index
 
