@@ -28,6 +28,7 @@ class DataRecipe:
     normalize: str | tuple[tuple[float, ...], tuple[float, ...]] | None = None
     augment: tuple[Any, ...] = ()
     span: Span | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)  # the section as written, after --set, for recipe.json
 
 
 @dataclass(frozen=True)

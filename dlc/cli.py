@@ -1,7 +1,8 @@
 """The command line: parses arguments and prints; the API does the work.
 
-Exit status: 0, 1 for a mistake in the user's files or data, 2 for wrong usage. With `--json` the last line of standard
-output is one object. Modules are imported inside the verbs, so that each command pays only for what it uses.
+Exit status: 0, 1 for a mistake in the user's files or data, 2 for wrong usage, 130 after Ctrl-C. With `--json` the last
+line of standard output is one object. Modules are imported inside the verbs, so that each command pays only for what it
+uses.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ TARGET = click.option(
 WEIGHTS = click.option(
     "--weights", type=click.Path(path_type=Path), help="A .safetensors file; default: fresh weights."
 )
-
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -299,7 +299,7 @@ def emit_json(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """The command `dlc`: turns the user's mistakes into messages and exit statuses."""
-    gc.set_threshold(50_000)  # little of what a command makes is garbage: looking for it often takes a tenth of its time
+    gc.set_threshold(50_000)  # a command makes little garbage: looking for it often takes a tenth of its time
     try:
         commands.main(standalone_mode=False)
     except click.Abort:
@@ -319,7 +319,7 @@ def main() -> None:
             from dlc import report
 
             emit_json({"diagnostics": report.diagnostics(error)})
-        sys.exit(1)
+        sys.exit(getattr(error, "status", 1))  # training that Ctrl-C stopped has one of its own
     except OSError as error:
         click.echo(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), err=True)
         sys.exit(1)

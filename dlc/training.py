@@ -178,7 +178,11 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         augment=recipe.data.augment,
         seed=recipe.seed,
         scores=recipe.losses[0].output,
-        recipe=dict(recipe.settings),
+        recipe={
+            "name": recipe.name,
+            "train": {"batch": str(recipe.batch), "seed": str(recipe.seed), **recipe.settings},
+            "data": dict(recipe.data.settings),
+        },
     )
 
 

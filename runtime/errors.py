@@ -7,8 +7,10 @@ class RuntimeFault(Exception):
     """A mistake at run time that is the user's to mend: a wrong file, array, weight, machine or disk.
 
     `code` is stable ("R0101"; docs/errors-runtime.md lists them), `message` one line that states the fact, `help` what to
-    do about it. The tool prints it and exits with 1; a traceback is never shown for one.
+    do about it. The tool prints it and exits with `status`; a traceback is never shown for one.
     """
+
+    status = 1
 
     def __init__(self, code: str, message: str, help: str = "") -> None:
         self.code = code

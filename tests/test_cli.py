@@ -1,17 +1,20 @@
 """The command line: results, JSON, exit statuses, and what bad input gets instead of a traceback."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dlc.cli import main
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+
+from dlc.cli import main
 
 SPECS = Path(__file__).parent.parent / "specs"
 LENET = str(SPECS / "lenet5.dlspec")
@@ -251,3 +254,18 @@ def test_a_full_disk_is_an_error_and_not_a_traceback(artifact: Path) -> None:
 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and "space" in done.stderr
+
+
+def test_training_that_ctrl_c_stops_says_how_to_go_on_and_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dlc", "train", LENET, "--out", str(tmp_path / "run"), "--set", "train.epochs=40"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        log = tmp_path / "run" / "metrics.jsonl"
+        while running.poll() is None and not (log.exists() and log.read_text()):
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=120)
+
+    assert running.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "--resume" in errors
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["source"]

@@ -9,7 +9,7 @@ from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.evaluator import Evaluator
 from dlc.compiler.frontend.operators import is_number
-from dlc.compiler.frontend.sections import chosen, dotted, number, plain, read_settings, single, value_of
+from dlc.compiler.frontend.sections import chosen, dotted, number, plain, read_settings, single, value_of, written
 from dlc.compiler.frontend.suggestions import did_you_mean
 from dlc.compiler.frontend.values import Poison, kind
 from dlc.compiler.recipe import DataRecipe
@@ -39,7 +39,9 @@ def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | N
         augment = _augment(evaluator, line)
     if evaluator.report.count != before:
         return None
-    return DataRecipe(section.name.name, source, validate, resize, normalize, augment, section.name.span)
+    return DataRecipe(
+        section.name.name, source, validate, resize, normalize, augment, section.name.span, written(settings)
+    )
 
 
 def _source(evaluator: Evaluator, line: ast.Setting) -> Any:

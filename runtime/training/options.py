@@ -67,6 +67,7 @@ class Interrupted(RuntimeFault):
             help="go on with the same command and --resume",
         )
         self.signal = signal
+        self.status = 128 + signal  # as of a process that the signal ended: 130 for Ctrl-C
 
 
 def total_steps(options: TrainingOptions, steps_per_epoch: int) -> int:

@@ -282,7 +282,7 @@ def test_wrong_folders_are_named_with_what_is_wrong(pictures, tmp_path):
     broken.write_bytes(whole[:60])
     fault(lambda: Folder().load(pictures), "train/dog/3.png is damaged")
     broken.write_bytes(b"hello")
-    fault(lambda: Folder().load(pictures), "train/dog/3.png is not an image")
+    fault(lambda: Folder().load(pictures), "train/dog/3.png is no image")
     Image.fromarray(np.zeros((7, 9, 3), np.uint8)).save(broken)
     fault(lambda: Folder().load(pictures), "images differ in size", "9x8", "9x7", "folder(size=64)")
     broken.write_bytes(whole)
