@@ -82,8 +82,7 @@ class _Folding:
     def _vector(self, value: Value, of: Value) -> bool:
         """Whether `value` is computed from weights and has one element for each channel of `of`, or one in all."""
         shape = value.type.shape
-        channels = of.type.shape[-1]
-        return self.is_fixed(value) and shape in ((channels,), ()) and len(shape) < of.type.rank
+        return len(shape) < of.type.rank and shape in ((of.type.shape[-1],), ()) and self.is_fixed(value)
 
     def _split(self, value: Value, kind: type) -> tuple[Value, Value] | None:
         """The activation and the vector of `activation op vector`, in either order."""

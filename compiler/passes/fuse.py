@@ -210,6 +210,10 @@ class _Fusing:
         own = self.groups.get(value)
         if own is group or (own is not None and own.anchor is not None):
             return False
+        if any(
+            o.op.fusion in _ANCHORS and o not in self.groups and self.readers[o] == (value,) for o in value.operands
+        ):
+            return False  # it belongs behind an anchor of its own
         if shape is not None:
             return value.op.fusion is Fusion.ELEMENTWISE and value.type.shape == shape
         return value.op.fusion in (Fusion.ELEMENTWISE, Fusion.INJECTIVE)

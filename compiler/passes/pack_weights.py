@@ -19,11 +19,12 @@ def weight_block(lanes: int, channels: int) -> int:
     """
     if channels <= lanes:
         return lanes
-    preferred = 4 * lanes if lanes == 4 else 2 * lanes
-    # relative time for one product: short blocks need more loads for each, three vectors leave few columns
-    time = {1: 1.12, 2: 1.0, 3: 1.02, 4: 1.01}
-    candidates = [preferred, *(n * lanes for n in (3, 2, 1) if n * lanes != preferred)]
-    return min(candidates, key=lambda block: (-(-channels // block) * block * time[block // lanes], -block))
+    # relative time for one product: short blocks need more loads for each, long ones leave few columns
+    time = {1: 1.25, 2: 1.1, 3: 1.02, 4: 1.0} if lanes == 4 else {1: 1.12, 2: 1.0, 3: 1.02, 4: 1.01}
+    return min(
+        (n * lanes for n in (2, 4, 3, 1)),
+        key=lambda block: (-(-channels // block) * block * time[block // lanes], -block),
+    )
 
 
 @dataclass(frozen=True)

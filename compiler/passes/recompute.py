@@ -23,7 +23,7 @@ class Recompute:
         memo: dict[Value, Value] = {}
         copies: dict[Value, bool] = {}
         for value in graph.values:
-            copies[value] = value not in kept and is_cheap(value) and self._may(value, graph, copies)
+            copies[value] = value not in kept and is_cheap(value) and self._may(value, graph, kept, copies)
             memo[value] = self._over(value, memo, copies)
         return Graph(
             graph.name,
@@ -32,12 +32,12 @@ class Recompute:
             {memo.get(p, p): memo[v] for p, v in graph.updates.items()},
         )
 
-    def _may(self, value: Value, graph: Graph, copies: Mapping[Value, bool]) -> bool:
+    def _may(self, value: Value, graph: Graph, kept: set[Value], copies: Mapping[Value, bool]) -> bool:
         """Whether only arithmetic reads the value, and its large operand is in memory for others or computed again too."""
         if any(u.op.fusion not in (Fusion.ELEMENTWISE, Fusion.REDUCTION) for u in graph.users[value]):
             return False
         (large,) = (o for o in value.operands if o.type.shape == value.type.shape)
-        if isinstance(large.op, Source) or copies[large]:
+        if isinstance(large.op, Source) or large in kept or copies[large]:
             return True
         return large.op.fusion is not Fusion.VIEW and any(user is not value for user in graph.users[large])
 

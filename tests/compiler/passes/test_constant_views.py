@@ -1,6 +1,7 @@
 """Views of constants are constants, and kernels never read memory that nothing wrote."""
 
 import numpy as np
+
 from dlc.compiler.codegen import compile_graph
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.ir import Constant, Graph, Input, TensorType, Value, source
