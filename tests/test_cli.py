@@ -71,6 +71,14 @@ def test_check_says_that_a_shipped_spec_has_no_mistakes(dlc: Dlc) -> None:
     assert done.json == {"diagnostics": []}
 
 
+def test_check_loads_nothing_that_computes() -> None:
+    program = "import sys; from dlc import api; api.check(sys.argv[1]); "
+    program += "print([m for m in ('numpy', 'tvm', 'tvm_ffi', 'lark', 'PIL', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program, LENET], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
 def test_check_reports_every_mistake_with_its_place(dlc: Dlc, tmp_path: Path) -> None:
     spec = tmp_path / "wrong.dlspec"
     spec.write_text("model M {\n    input x: [1, 8, 8]\n    x -> cnv(3, 3) -> relu -> lnear(2) -> output y\n}\n")
