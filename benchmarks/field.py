@@ -50,6 +50,7 @@ def forward(
 ) -> dict[str, Any]:
     """One forward call from Python with a numpy array."""
     import peers
+
     from dlc import api
 
     network = api.networks(SPECS / spec, model=model)[0]

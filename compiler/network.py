@@ -75,7 +75,6 @@ class Network:
     outputs: tuple[NetworkOutput, ...]
     span: Span | None = None
 
-
     def inference_calls(self) -> tuple[LayerCall, ...]:
         """The calls that the outputs of the inference artifact need."""
         return self.calls_for([o.tensor for o in self.outputs if not o.training_only])

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import dlc
 import numpy as np
 import pytest
+
+import dlc
 
 SPEC = """
 model Tiny {

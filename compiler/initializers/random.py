@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.compiler.initializers.base import Initializer
-from dlc.compiler.layers.base import ArgumentError
+from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.deferred import np
 
 

@@ -18,6 +18,23 @@ from dlc.compiler.ir.graph import (
 from dlc.compiler.ir.types import Batch, Dim, DType, N, Shape, TensorType
 
 __all__ = [
-    "Batch", "Constant", "DType", "Dim", "Fusion", "Graph", "Input", "N", "NotDifferentiable", "Op", "Parameter",
-    "Sample", "Shape", "ShapeError", "Source", "TensorType", "Value", "apply", "source",
+    "Batch",
+    "Constant",
+    "DType",
+    "Dim",
+    "Fusion",
+    "Graph",
+    "Input",
+    "N",
+    "NotDifferentiable",
+    "Op",
+    "Parameter",
+    "Sample",
+    "Shape",
+    "ShapeError",
+    "Source",
+    "TensorType",
+    "Value",
+    "apply",
+    "source",
 ]

@@ -39,7 +39,9 @@ class Printer:
     def text(self) -> str:
         """The whole graph: inputs, parameters, computed values, outputs and updates."""
         values = self.graph.values
-        given = [v for v in values if isinstance(v.op, Source) and not (isinstance(v.op, Constant) and not v.type.shape)]
+        given = [
+            v for v in values if isinstance(v.op, Source) and not (isinstance(v.op, Constant) and not v.type.shape)
+        ]
         lines = [f"graph {self.graph.name} {{"]
         lines += [f"  {self.line(v)}" for v in given]
         lines += [f"  {self.line(v)}" for v in values if not isinstance(v.op, Source)]

@@ -43,7 +43,9 @@ def verify(graph: Graph) -> None:
         if not isinstance(parameter.op, Parameter):
             raise VerifyError(f"only parameters can be updated: {printer.line(parameter)}")
         if new.type != parameter.type:
-            raise VerifyError(f"the update of {parameter.op.key} ({parameter.type}) has another type: {printer.line(new)}")
+            raise VerifyError(
+                f"the update of {parameter.op.key} ({parameter.type}) has another type: {printer.line(new)}"
+            )
     missing = [v for v in graph.values if isinstance(v.op, Input) and v not in graph.inputs]
     if missing:
         raise VerifyError(f"an input that the graph does not list: {printer.line(missing[0])}")

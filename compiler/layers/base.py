@@ -11,7 +11,6 @@ from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.ir import Shape, Value
 from dlc.runtime.arguments import ArgumentError as ArgumentError  # what layers raise too
 
-
 FeatureShape = tuple[int, ...]
 """A tensor's shape as the language shows it: channels, height, width (or features), without the batch."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from dlc.compiler.ir.types import DType
 from dlc.runtime.deferred import np
 
+
 class NumpyMaths:
     """`lowering.Maths` over arrays; results keep the operands' element type."""
 
