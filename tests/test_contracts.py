@@ -23,14 +23,16 @@ def test_the_wheel_carries_compiler_grammar_specs_and_data(tmp_path: Path) -> No
     (wheel,) = tmp_path.glob("dlc-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     carried = {
-        "dlc/compiler/codegen/target.py", "dlc/runtime/session.py", "dlc/grammar/dlspec.lark", "dlc/py.typed",
+        "dlc/compiler/codegen/target.py", "dlc/runtime/session.py", "dlc/grammar/dlspec.json", "dlc/py.typed",
         "dlc/specs/lenet5.dlspec", "dlc/specs/blocks/residual.dlspec", "dlc/runtime/data/mnist_mini.npz",
     }  # fmt: skip
     assert carried <= names, carried - names
 
 
 def test_importing_dlc_loads_neither_compiler_nor_numpy() -> None:
-    program = "import sys, dlc; print([m for m in ('numpy', 'tvm', 'lark', 'click', 'dlc.compiler') if m in sys.modules])"
+    program = (
+        "import sys, dlc; print([m for m in ('numpy', 'tvm', 'lark', 'click', 'dlc.compiler') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"

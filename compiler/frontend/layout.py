@@ -126,7 +126,10 @@ class _Layout:
     def _close(self, index: int) -> int:
         token = self.raw[index]
         top = self.stack[-1].token.type if self.stack else ""
-        if _OPENERS.get(top) == token.type:
+        if token.type == "RBRACE" and top == "LBRACE" and self.raw[index + 1].type == "ARROW":
+            self._mistake("E0105", "`}` stands in the middle of a chain", token, "remove it")
+            self._emit(token.become("BAD"))
+        elif _OPENERS.get(top) == token.type:
             self.stack.pop()
             self._emit(token)
         elif token.type == "RBRACE":
