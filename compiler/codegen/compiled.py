@@ -12,6 +12,7 @@ from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen import emit
 from dlc.compiler.codegen.build import CpuCode
+from dlc.compiler.codegen.divisions import guard_divisions
 from dlc.compiler.codegen.driver import DRIVER
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import blocks_of, depends_on_batch, identity, lower, share_buffers
@@ -124,7 +125,7 @@ class _Functions:
             from dlc.compiler.codegen.schedules.cuda import schedule_function
 
             scheduled, self.rules[name] = schedule_function(function, self.target)
-            self.scheduled[name] = share_buffers(scheduled, call.in_place)
+            self.scheduled[name] = share_buffers(guard_divisions(scheduled), call.in_place)
             return None
         schedule = Schedule(function)
         blocks = blocks_of(schedule)
@@ -135,7 +136,7 @@ class _Functions:
                 f"{call.kernel.what}\n{schedule.mod['main'].script()}"
             )
         self.rules[name] = type(rule).__name__
-        self.scheduled[name] = share_buffers(schedule.mod["main"], call.in_place)
+        self.scheduled[name] = share_buffers(guard_divisions(schedule.mod["main"]), call.in_place)
         return rule
 
 

@@ -69,7 +69,7 @@ def order(graph: Graph, fuse: Fuse | None = None) -> Schedule:
         if not apart:  # kernels wait for each other: one of them needs both an old and a new value of a parameter
             done = set(ordered)
             waiting = {r for k in kernels if k not in done for r in k.results}
-            apart = {next(v for v in homes if v in waiting and not isinstance(v.op, Copy))}
+            apart = {min((v for v in homes if v in waiting), key=_copies)}
         updates = {p: copy(v) if v in apart else v for p, v in graph.updates.items()}
         graph = Graph(graph.name, graph.inputs, graph.outputs, updates)
 
@@ -103,6 +103,11 @@ class Copy(Op):
 def copy(value: Value) -> Value:
     """The same elements in memory of their own."""
     return apply(Copy(), value)
+
+
+def _copies(value: Value) -> int:
+    """How many copies a value went through last: one has been read when its source is overwritten, two always help."""
+    return 1 + _copies(value.operands[0]) if isinstance(value.op, Copy) else 0
 
 
 def own_results(graph: Graph) -> Graph:
