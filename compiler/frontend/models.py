@@ -39,7 +39,7 @@ def elaborate(
     evaluator.steps = 0
     evaluator.assembly = Assembly()
     try:
-        network = _model(evaluator, model, with_defaults(evaluator, model, values), span)
+        network = _model(evaluator, model, values, span)
     except Stop:
         network = None
     finally:
@@ -93,29 +93,39 @@ def _find_model(evaluator: Evaluator, target: ast.Expression, env: Environment) 
     return evaluator.error("E0609", "a model is named here, with its arguments: `LeNet5(classes=10)`", target.span)
 
 
-def _model(evaluator: Evaluator, model: ModelFunction, values: Mapping[str, Any], span: Span | None) -> Network | None:
+def _model(
+    evaluator: Evaluator, model: ModelFunction, arguments: Mapping[str, Any], span: Span | None
+) -> Network | None:
     declaration: ast.Model = model.declaration
+    values = with_defaults(evaluator, model, arguments)
+    expected = _has_defaults(evaluator, model, arguments)
     evaluator.entered.add(model)
     given = {p.name: values[p.name] for p in model.parameters if p.name in values}
     with evaluator.inside(ActiveCall(model.name, given, span), declaration.name.span):
         env = Environment(model.environment, dict(values))
         if declaration.definition is None:
-            return _written(evaluator, declaration, env)
+            return _written(evaluator, declaration, env, expected)
         called = called_model(evaluator, declaration.definition, env)
         if called is None:
             return None
-        function, arguments = called
-        arguments = with_defaults(evaluator, function, arguments)
-        network = _model(evaluator, function, arguments, declaration.definition.span)
+        network = _model(evaluator, *called, declaration.definition.span)
         if network is None:
             return None
         network = Network(model.name, network.inputs, network.calls, network.outputs, declaration.name.span)
-        _expect(evaluator, declaration.body, env, network)
+        if expected:
+            _expect(evaluator, declaration.body, env, network)
         return network
 
 
-def _written(evaluator: Evaluator, declaration: ast.Model, env: Environment) -> Network | None:
-    """The network of a model with a body of its own."""
+def _has_defaults(evaluator: Evaluator, model: ModelFunction, arguments: Mapping[str, Any]) -> bool:
+    """Whether no argument differs from its parameter's default: what a model's expectations are about."""
+    required = {p.name: arguments[p.name] for p in model.parameters if p.default is None and p.name in arguments}
+    defaults = with_defaults(evaluator, model, required)
+    return all(defaults[name] == value for name, value in arguments.items())
+
+
+def _written(evaluator: Evaluator, declaration: ast.Model, env: Environment, expected: bool) -> Network | None:
+    """The network of a model with a body of its own; `expected`: its expectations are about these arguments."""
     before = evaluator.report.count
     assembly = evaluator.assembly
     assert declaration.body is not None
@@ -147,7 +157,8 @@ def _written(evaluator: Evaluator, declaration: ast.Model, env: Environment) -> 
         return None
     network = assembly.network(name.name, name.span)
     _dead(evaluator, network)
-    _expect(evaluator, declaration.body, env, network)
+    if expected:
+        _expect(evaluator, declaration.body, env, network)
     return network
 
 

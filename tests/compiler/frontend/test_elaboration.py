@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import Checked
 from dlc.compiler.network import Network
 
@@ -154,6 +155,25 @@ model Wide(hidden = 32) = Any(10, hidden=hidden) { expect h: [32] }
 
     assert list(models) == ["Ten", "Wide"]
     assert [m.network.name for m in models.values()] == ["Ten", "Wide"]
+
+
+def test_expectations_of_a_model_are_about_its_defaults(checked: Callable[[str], Checked]) -> None:
+    text = """model Any(classes = 10, wide = g => 8) {{
+    input image: [3, 8, 8]
+    image -> flatten -> linear(wide(0)) -> linear(classes) -> output y
+    expect y: [{expected}]
+}}
+
+model Five = Any(5) {{ expect y: [5] }}
+model Ten = Any(classes=10)
+"""
+    models = checked(text.format(expected=10)).models
+
+    assert {name: m.network.outputs[0].tensor.shape for name, m in models.items()} == {
+        "Any": (10,), "Five": (5,), "Ten": (10,),
+    }  # fmt: skip
+    with pytest.raises(DlcError, match=r"`y` is \[10\], not \[11\]"):
+        checked(text.format(expected=11))
 
 
 def test_expectations_count_auxiliary_outputs_unless_they_say_inference(checked: Callable[[str], Checked]) -> None:
