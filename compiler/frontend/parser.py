@@ -9,11 +9,10 @@ from itertools import pairwise
 
 from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.frontend import ast
-from dlc.compiler.frontend.automaton import Automaton, Tables, Unexpected
-from dlc.compiler.frontend.builder import Builder
 from dlc.compiler.frontend.lexer import Lexer, Words
 from dlc.compiler.frontend.syntax_errors import explain
 from dlc.compiler.frontend.syntax_place import Place
+from dlc.compiler.frontend.tables import Run, Unexpected, shapes, signs
 from dlc.compiler.frontend.word import DEFINITIONS, Word
 from dlc.compiler.source import SourceFile, Span
 
@@ -33,7 +32,7 @@ def parse(source: SourceFile) -> ast.File:
 def parse_words(source: SourceFile) -> tuple[ast.File, Words]:
     """The syntax tree and the tokens it was made of, keywords told from names, with the comments. Raises as `parse`."""
     words = _lexer().words(source)
-    run = _Run(words.tokens, Automaton(Tables.shipped(), Builder()))
+    run = _Run(words.tokens, Run())
     items = run.parse()
     mistakes = sorted([*words.mistakes, *run.mistakes], key=lambda m: m.span.start if m.span else -1)
     if len(mistakes) >= MAX_MISTAKES:
@@ -48,8 +47,7 @@ def parse_words(source: SourceFile) -> tuple[ast.File, Words]:
 
 @cache
 def _lexer() -> Lexer:
-    tables = Tables.shipped()
-    return Lexer.of(tables.signs, tables.shapes, soft=set(_SOFT_WORDS.values()))
+    return Lexer.of(signs(), shapes(), soft=set(_SOFT_WORDS.values()))
 
 
 @dataclass
@@ -57,7 +55,7 @@ class _Run:
     """One run of the parser over a file's tokens, which goes on behind mistakes."""
 
     tokens: list[Word]
-    parser: Automaton
+    parser: Run
     mistakes: list[Diagnostic] = field(default_factory=list)
     fed: list[Word] = field(default_factory=list)
     braces: int = 0
