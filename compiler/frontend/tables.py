@@ -25,7 +25,8 @@ def shipped() -> Lark:
     """Lark's parser, its rules made into nodes by `Builder`. Built from the grammar it takes 0.3 s, so loaded."""
     made = json.loads(TABLES.read_text(encoding="utf-8"), object_hook=_with_numbers)
     # lark's own stand-alone parsers are loaded by this method; the public `load` would unpickle a file
-    return Lark._load_from_dict(made["data"], made["memo"], transformer=Builder())
+    parser: Lark = Lark._load_from_dict(made["data"], made["memo"], transformer=Builder())  # type: ignore[no-untyped-call]
+    return parser
 
 
 def _with_numbers(entries: dict[str, Any]) -> dict[Any, Any]:
