@@ -1,0 +1,1 @@
+"""Networks in other systems' formats: ONNX."""
