@@ -99,8 +99,6 @@ class TrainingSession:
         self.recipe = recipe
         self.arrays: dict[str, np.ndarray] = {}
         self._programs = (step.program, evaluation.program)
-        for compiled in (step, evaluation):
-            self.arrays |= {name: aligned_copy(array) for name, array in compiled.constants.items()}
         self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
         self.step = _executor(step, self.arrays, threads)
         self.evaluation = _executor(evaluation, self.arrays, threads)
@@ -132,9 +130,10 @@ class TrainingSession:
 
 
 def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None) -> Executor:
-    return Executor(
-        compiled.program, compiled.function, {s.name: arrays[s.name] for s in compiled.program.weights}, threads
-    )
+    """Runs on the shared arrays, and on constants of its own: two programs may give different ones the same name."""
+    constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
+    weights = {s.name: constants[s.name] if s.name in constants else arrays[s.name] for s in compiled.program.weights}
+    return Executor(compiled.program, compiled.function, weights, threads)
 
 
 def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
