@@ -137,7 +137,10 @@ def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int
 
 
 def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
-    """The recipe's samples, split and prepared. Raises DlcError where they do not fit the network."""
+    """The recipe's samples, split and prepared.
+
+    Raises DlcError where they do not fit the network, RuntimeFault where an augmentation does not suit them.
+    """
     data = recipe.data
     dataset = data.source.load(directory)
     prepared = prepare(dataset, validate=data.validate, size=data.resize, normalize=data.normalize)
@@ -151,6 +154,8 @@ def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
             span=data.span,
             help=f"write `resize {image.shape[1]}` in the data section" if fits else "the number of channels differs",
         )
+    for transform in data.augment:
+        transform.apply(prepared.train.images[:1].astype(np.float32), np.random.default_rng(0))
     for term in recipe.losses:
         output = next(o for o in recipe.network.outputs if o.name == term.output)
         classes = output.tensor.shape[0]

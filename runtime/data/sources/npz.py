@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError  # numpy's, where the header of an array is not Python
 from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
@@ -78,6 +79,8 @@ class Npz(Source):
         for x, y in WITHOUT_TEST:
             if x in arrays and y in arrays:
                 whole = _split(path, arrays[x], arrays[y])
+                if not (whole.images.ndim and whole.labels.ndim):
+                    raise RuntimeFault("R0311", f"{path} holds a single number as {x} or {y}, not an array")
                 if len(whole.images) != len(whole.labels):
                     raise RuntimeFault("R0310", f"{path} has {len(whole.images)} images but {len(whole.labels)} labels")
                 keep, test = stratified(whole.labels, self.test)
@@ -100,7 +103,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 return {name: archive[name] for name in archive.files}
     except zipfile.BadZipFile as error:
         raise RuntimeFault("R0306", f"{path} is cut off or not an .npz archive: {error}") from error
-    except (ValueError, EOFError, zlib.error, KeyError, NotImplementedError) as error:
+    except MemoryError as error:
+        raise RuntimeFault("R0306", f"{path} promises more than fits into memory: {error}") from error
+    except (ValueError, SyntaxError, EOFError, zlib.error, KeyError, NotImplementedError, TokenError) as error:
         raise RuntimeFault("R0307", f"{path} is not a plain .npz archive: {error}") from error
     except OSError as error:
         raise RuntimeFault("R0305", f"cannot read {path}: {error.strerror or error}") from error

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -180,6 +181,7 @@ def test_npz_with_channels_last_and_floats_and_no_test_part(tmp_path):
     ("arrays", "parts"),
     [
         ({"a": IMAGES}, ["holds a", "x_train, y_train"]),
+        ({"x": np.uint8(3), "y": np.int64(1)}, ["single number"]),
         ({}, ["holds nothing"]),
         ({"x": IMAGES, "y": LABELS[:20]}, ["has 30 images but 20 labels"]),
         ({"x": IMAGES, "y": LABELS.astype(float)}, ["are float64, not integers"]),
@@ -196,6 +198,16 @@ def test_a_wrong_npz_is_named_with_what_is_wrong(tmp_path, arrays, parts):
     np.savez(tmp_path / "d.npz", **arrays)
 
     fault(lambda: Npz().load(tmp_path / "d.npz"), "d.npz", *parts)
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000, 3, 16, 16)", "(9,,", "(-1, 4)"])
+def test_an_npz_with_an_impossible_header_is_a_fault(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"abc"
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", content)
+
+    fault(lambda: Npz().load(tmp_path / "d.npz"), "d.npz")
 
 
 def test_a_file_that_is_no_npz_is_a_fault(tmp_path):

@@ -1,0 +1,49 @@
+"""Data that a recipe cannot use is a fault before anything is compiled or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlc.api import recipe_of, train
+from dlc.runtime.errors import RuntimeFault
+from dlc.training import load_data
+
+SPEC = """
+model M {
+    input image: [1, 28, 28]
+    image -> flatten -> linear(10) -> output y
+}
+data digits {
+    source mnist-mini
+    augment shift(1) -> crop(20)
+}
+train T {
+    model M
+    data digits
+    loss cross_entropy
+    optimizer sgd(lr=0.1)
+    batch 50
+    epochs 1
+}
+"""
+
+
+def test_a_crop_of_another_size_stops_before_an_earlier_run_is_replaced(tmp_path: Path) -> None:
+    spec, out = tmp_path / "s.dlspec", tmp_path / "run"
+    spec.write_text(SPEC)
+    out.mkdir()
+    (out / "best.safetensors").write_bytes(b"an earlier run's")
+
+    with pytest.raises(RuntimeFault, match=r"crop\(20\)"):
+        train(spec, out=out)
+
+    assert (out / "best.safetensors").read_bytes() == b"an earlier run's"
+
+
+def test_a_crop_of_the_images_size_is_taken(tmp_path: Path) -> None:
+    spec = tmp_path / "s.dlspec"
+    spec.write_text(SPEC.replace("crop(20)", "crop(28, pad=2)"))
+
+    assert load_data(recipe_of(spec), None).train.images.shape == (6000, 1, 28, 28)
