@@ -16,6 +16,7 @@ from dlc.compiler.initial import initial_state, initial_weights
 from dlc.compiler.recipe import Recipe
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import save_artifact
+from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared, prepare
 from dlc.runtime.data.sources.base import Source
 from dlc.runtime.executor import Executor
@@ -63,6 +64,12 @@ def train(
     plan = recipe_of(spec, recipe, settings)
     folder = Path(out) if out is not None else Path("runs", plan.name)
     prepared = load_data(plan, Path(data) if data is not None else None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            (folder / ARTIFACT).unlink(missing_ok=True)  # it would outlive the weights that it was made of
+    except OSError as error:
+        raise write_fault(folder, error) from error
     session = TrainingSession(plan, threads=threads)
     if plan.init_from is not None:
         session.start_from(load_weights(plan.init_from))

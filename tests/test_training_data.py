@@ -1,4 +1,4 @@
-"""Data that a recipe cannot use is a fault before anything is compiled or written."""
+"""Data that a recipe cannot use, and places it cannot write to, are faults before anything is compiled or replaced."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def test_a_crop_of_another_size_stops_before_an_earlier_run_is_replaced(tmp_path
         train(spec, out=out)
 
     assert (out / "best.safetensors").read_bytes() == b"an earlier run's"
+
+
+def test_a_place_that_cannot_be_written_to_stops_before_compiling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, out = tmp_path / "s.dlspec", tmp_path / "file"
+    spec.write_text(SPEC.replace("crop(20)", "crop(28)"))
+    out.write_bytes(b"")
+    monkeypatch.setattr("dlc.training.TrainingSession", lambda *_, **__: pytest.fail("compiled"))
+
+    with pytest.raises(RuntimeFault, match="R0110"):
+        train(spec, out=out)
 
 
 def test_a_crop_of_the_images_size_is_taken(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ and state come from the same instant, whenever the process is killed: each file 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from dlc.runtime.plan import Program, WeightSpec
 from dlc.runtime.weights import load_notes, load_weights, match, save_weights
 
 LAST, BEST, RESUME = "last.safetensors", "best.safetensors", "resume.safetensors"
-NOTE = "training"
+NOTE, CHECK = "training", "crc32"
 
 
 class TrainingState(msgspec.Struct):
@@ -76,6 +77,14 @@ class Weights:
             self._arrays[spec.name][...] = value if spec.layout is None else spec.layout.pack(value)
 
 
+def _check(arrays: Mapping[str, np.ndarray], note: str) -> str:
+    """A checksum over everything that a run goes on from: names, numbers and where training stood."""
+    found = zlib.crc32(note.encode())
+    for name in sorted(arrays):
+        found = zlib.crc32(np.ascontiguousarray(arrays[name]).data, zlib.crc32(name.encode(), found))
+    return f"{found:08x}"
+
+
 def _shape(spec: WeightSpec) -> tuple[int, ...]:
     return spec.shape if spec.layout is None else spec.layout.canonical_shape
 
@@ -93,8 +102,8 @@ class Checkpoints:
 
     def save(self, state: TrainingState) -> None:
         """Writes the resume file. Raises RuntimeFault where that fails, or a weight is not finite; the old one stays."""
-        notes = {NOTE: msgspec.json.encode(state).decode()}
-        save_weights(self._out / RESUME, self._weights.canonical(state=True), notes)
+        arrays, note = self._weights.canonical(state=True), msgspec.json.encode(state).decode()
+        save_weights(self._out / RESUME, arrays, {NOTE: note, CHECK: _check(arrays, note)})
 
     def export(self, name: str, state: TrainingState) -> None:
         """Writes the weights alone as `name`. Raises as `save`."""
@@ -108,14 +117,21 @@ class Checkpoints:
         path = self._out / RESUME
         if not path.exists():
             return None
-        note = load_notes(path).get(NOTE)
+        notes, arrays = load_notes(path), load_weights(path)
+        note = notes.get(NOTE)
         if note is None:
             raise RuntimeFault("R0423", f"{path} holds weights, but nothing to go on from")
         try:
             state = msgspec.json.decode(note, type=TrainingState)
         except msgspec.DecodeError as error:
             raise RuntimeFault("R0423", f"{path} is from another version of dlc: {error}") from error
-        self._weights.restore(load_weights(path), str(path), state=True)
+        if notes.get(CHECK) != _check(arrays, note):
+            raise RuntimeFault(
+                "R0423",
+                f"{path} is damaged: its contents are not what was saved",
+                help="begin anew, without --resume; last.safetensors beside it may be whole: `init from` it",
+            )
+        self._weights.restore(arrays, str(path), state=True)
         return state
 
     def restore_best(self) -> None:

@@ -181,6 +181,19 @@ def test_other_data_cannot_go_on(linear, tmp_path):
         linear.trainer(tmp_path, steps=14, epochs=None, validate=0.26).run(resume=True)
 
 
+@pytest.mark.parametrize("place", [0.0, 0.3])
+def test_a_checkpoint_with_one_wrong_bit_is_a_clear_fault(linear, tmp_path, place):
+    linear.trainer(tmp_path).run()
+    path = tmp_path / "resume.safetensors"
+    content = bytearray(path.read_bytes())
+    header = int.from_bytes(content[:8], "little") + 8
+    content[header + int(place * (len(content) - header))] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(RuntimeFault, match=r"R0423.*damaged"):
+        linear.trainer(tmp_path).run(resume=True)
+
+
 @pytest.mark.parametrize("keep", [0, 7, 100, 2000])
 def test_a_damaged_checkpoint_is_a_clear_fault(linear, tmp_path, keep):
     linear.trainer(tmp_path).run()
