@@ -14,7 +14,7 @@ from dlc.compiler.frontend.convert import words_of
 from dlc.compiler.frontend.functions import BUILTINS
 from dlc.compiler.frontend.report import Report
 from dlc.compiler.frontend.signatures import signature_of
-from dlc.compiler.frontend.suggestions import did_you_mean
+from dlc.compiler.frontend.suggestions import closest, listing
 from dlc.compiler.frontend.vocabulary import Vocabulary
 from dlc.compiler.source import Span
 
@@ -224,7 +224,11 @@ class NameChecker:
             help = "statements run from top to bottom: move the definition up"
             self.report.error("E0407", f"`{node.name}` is used before it is defined", node.span, help=help)
         else:
-            help = did_you_mean(node.name, words) or did_you_mean(node.name, {*names.visible(), *self.known})
+            meant = closest(node.name, words) or closest(node.name, {*names.visible(), *self.known})
+            if meant is not None:
+                names.use(meant)  # a name that is misspelt where it is used is not unused
+            choices = f"the words here are {listing(sorted(words))}" if words else ""
+            help = f"did you mean `{meant}`?" if meant else choices
             self.report.error("E0401", f"unknown name `{node.name}`", node.span, help=help)
 
 
