@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,13 +18,19 @@ from dlc.runtime.errors import RuntimeFault
 def replace_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well; else `path` stays as it was.
 
-    Raises RuntimeFault (R0110) where the folder is missing, writing is not allowed, or the disk is full; no temporary file
-    is left behind then, nor after any other exception.
+    A symbolic link stays one: the file that it points to is replaced. A file keeps its permissions. Raises RuntimeFault
+    (R0110) where the folder is missing, writing is not allowed, the disk is full, or `path` is a device or a pipe; no
+    temporary file is left behind then, nor after any other exception.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
+        mode = path.stat().st_mode if path.exists() else None
+        if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is no regular file")
         with _removed_on_failure(temporary), open(temporary, "xb+") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,6 +58,7 @@ def write_fault(path: str | Path, error: OSError) -> RuntimeFault:
         errno.ENOENT: "make the folder first",
         errno.EACCES: "choose a place that you may write to",
         errno.EROFS: "choose a place that you may write to",
+        errno.EINVAL: "give the name of a file",
         errno.EISDIR: "give the name of a file, not of a folder",
     }.get(error.errno or 0, "")
     return RuntimeFault("R0110", f"cannot write {path}: {reason}", help=advice)
