@@ -50,6 +50,9 @@ class Results(Mapping[str, np.ndarray]):
         except KeyError:
             raise AttributeError(f"there is no output {name!r}: {suggest(name, list(self._arrays))}") from None
 
+    def __reduce__(self) -> tuple[type[Results], tuple[dict[str, np.ndarray]]]:
+        return Results, (self._arrays,)  # copies and pickles ask a blank object for attributes otherwise
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -13,7 +16,7 @@ from PIL import Image
 
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.session import Session
+from dlc.runtime.session import Results, Session
 from tests.runtime.conftest import expected, samples
 
 
@@ -53,6 +56,16 @@ def test_several_outputs_are_found_by_name_attribute_and_order(net: Session, bia
     with pytest.raises(AttributeError, match="no output 'logits'"):
         result.logits  # noqa: B018
     assert "som" not in result.keys() | set()
+
+
+@pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_several_outputs_can_be_copied_and_pickled(net: Session, through: Callable[[Results], Results]) -> None:
+    result = net(*samples(2))
+
+    copied = through(result)
+
+    assert isinstance(copied, Results) and list(copied) == list(result)
+    assert all(np.array_equal(copied[name], result[name]) for name in result)
 
 
 def test_one_output_is_an_array(single: Session, bias: np.ndarray) -> None:
