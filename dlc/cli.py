@@ -79,11 +79,16 @@ def fmt(specs: tuple[Path, ...], only_check: bool) -> None:
     """Format spec files in place."""
     from dlc import api
 
-    changed = [spec for spec in specs if api.format_file(spec, write=not only_check)]
-    for spec in changed:
-        click.echo(f"{'would format' if only_check else 'formatted'} {spec}")
-    if changed and only_check:
-        sys.exit(1)
+    status = 0
+    for spec in specs:
+        try:
+            if api.format_file(spec, write=not only_check):
+                click.echo(f"{'would format' if only_check else 'formatted'} {spec}")
+                status = max(status, int(only_check))
+        except (dlc.DlcError, dlc.RuntimeFault) as error:
+            click.echo(f"{error}\n", err=True)
+            status = 1
+    sys.exit(status)
 
 
 @commands.command()
@@ -346,6 +351,9 @@ def main() -> None:
 
             emit_json({"diagnostics": report.diagnostics(error)})
         sys.exit(getattr(error, "status", 1))  # training that Ctrl-C stopped has one of its own
+    except MemoryError as error:
+        click.echo(f"error: not enough memory: {error or 'the machine has no more'}", err=True)
+        sys.exit(1)
     except OSError as error:
         click.echo(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), err=True)
         sys.exit(1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlc.api import compile_network, one_network, vocabulary
+from dlc.compiler.errors import DlcError
 from dlc.runtime.atomic import read_fault
 from dlc.runtime.data.resize import resize
 from dlc.runtime.data.sources.base import Source, Split
@@ -101,8 +102,11 @@ def run(artifact: str | Path, file: Path, *, top: int = 5, threads: int | None =
             f"the model's output has shape {list(scores.shape)}: it does not classify",
             help="call it from Python",
         )
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
+    if scores.shape[1] == 1:
+        raise RuntimeFault(
+            "R0214", "the model's output is one number: it does not classify", help="call it from Python"
+        )
+    shares = _probabilities(scores)
     return [
         [
             {"index": int(c), "name": _class_name(net, int(c)), "probability": float(row[c]), "score": float(raw[c])}
@@ -110,6 +114,15 @@ def run(artifact: str | Path, file: Path, *, top: int = 5, threads: int | None =
         ]
         for row, raw in zip(shares, scores, strict=True)
     ]
+
+
+def _probabilities(scores: np.ndarray) -> np.ndarray:
+    """The softmax of each row; rows that are probabilities already, of a network that ends with softmax, as they are."""
+    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-4):
+        return scores
+    shares: np.ndarray = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _class_name(net: Session, index: int) -> str:
@@ -133,7 +146,9 @@ def _inputs(net: Session, file: Path) -> list[np.ndarray]:
     missing = [spec.name for spec in net.inputs if spec.name not in arrays]
     if missing:
         raise RuntimeFault(
-            "R0216", f"{file} has no array {missing[0]!r}", help=f"it holds {', '.join(arrays) or 'nothing'}"
+            "R0216",
+            f"{file} has no array {missing[0]!r}",
+            help=f"it holds {', '.join(n or 'one array without a name' for n in arrays) or 'nothing'}",
         )
     return [arrays[spec.name] for spec in net.inputs]
 
@@ -170,6 +185,8 @@ def bench(
     path = Path(model_file)
     if path.suffix == ".dlspec":
         net = compile_network(one_network(path, model=model), threads=threads)
+    elif model is not None:
+        raise RuntimeFault("R0217", f"{path} is no spec: it holds one model", help="leave --model out")
     else:
         net = load(path, threads)
     generator = np.random.default_rng(0)
@@ -215,15 +232,29 @@ def targets() -> list[dict[str, Any]]:
 
 
 def _compiles(name: str) -> tuple[bool, str]:
-    """Whether the packages that a target needs are installed, and the command that installs them if not."""
-    needed = ("cuda.bindings", "nvidia.cu13") if name.startswith("cuda") else ()
-    for package in needed:
+    """Whether the packages and the linker that a target needs are installed, and the command that installs them if not."""
+    if not name.startswith("cuda"):
+        return _links(name)
+    for package in ("cuda.bindings", "nvidia.cu13"):
         try:
             found = importlib.util.find_spec(package)
         except ModuleNotFoundError:
             found = None
         if found is None:
             return False, "pip install 'dlc[cuda]' brings the compiler"
+    return True, ""
+
+
+def _links(name: str) -> tuple[bool, str]:
+    from dlc.compiler.codegen.linker import linker
+    from dlc.compiler.codegen.target import CpuTarget, Target
+
+    target = Target.parse("cpu" if name == "cpu:NAME" else name)
+    assert isinstance(target, CpuTarget)  # the names that start with cuda are asked for elsewhere
+    try:
+        linker(target)
+    except DlcError as error:
+        return False, "; ".join(f"{d.message}: {d.help}" for d in error.diagnostics)
     return True, ""
 
 

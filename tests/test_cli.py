@@ -121,6 +121,19 @@ def test_fmt_check_changes_nothing_and_fmt_does(dlc: Dlc, tmp_path: Path) -> Non
     assert "# a comment" in spec.read_text()
 
 
+def test_fmt_goes_on_behind_a_file_with_a_mistake(dlc: Dlc, tmp_path: Path) -> None:
+    first, broken, last = (tmp_path / name for name in ("first.dlspec", "broken.dlspec", "last.dlspec"))
+    for spec in (first, last):
+        spec.write_text("model M {\n  input x:[1,8,8]\n  x->relu->output y\n}\n")
+    broken.write_text("model M {")
+
+    done = dlc("fmt", first, broken, last)
+
+    assert done.status == 1
+    assert done.out.splitlines() == [f"formatted {first}", f"formatted {last}"]
+    assert "E0104" in done.err
+
+
 def test_compile_takes_trained_weights_and_bench_measures(dlc: Dlc, artifact: Path, tmp_path: Path) -> None:
     compiled = tmp_path / "lenet5.dlc"
     done = dlc("compile", LENET, "--weights", artifact.with_name("best.safetensors"), "-o", compiled, "--json")
@@ -156,6 +169,49 @@ def test_run_names_the_classes_of_an_image_and_of_arrays(dlc: Dlc, artifact: Pat
     assert all(sample == samples[0] for sample in samples)
     assert {entry["name"] for entry in samples[0]} <= set("0123456789")
     assert sum(entry["probability"] for entry in samples[0]) <= 1 + 1e-6
+
+
+def _classifier(dlc: Dlc, folder: Path, end: str) -> Path:
+    (folder / "m.dlspec").write_text(f"model M {{\n    input x: [4]\n    x -> {end} -> output y\n}}\n")
+    assert dlc("compile", folder / "m.dlspec", "-o", folder / "m.dlc").status == 0
+    np.save(folder / "x.npy", np.ones((2, 4), np.float32))
+    return folder / "m.dlc"
+
+
+def test_run_takes_the_probabilities_of_a_network_that_ends_with_softmax(dlc: Dlc, tmp_path: Path) -> None:
+    compiled = _classifier(dlc, tmp_path, "scale(5.0) -> slice(0, 1) -> linear(3) -> scale(20.0) -> softmax")
+
+    done = dlc("run", compiled, tmp_path / "x.npy", "--json")
+
+    assert all(entry["probability"] == entry["score"] for sample in done.json["samples"] for entry in sample)
+
+
+def test_run_finds_no_classes_in_one_number(dlc: Dlc, tmp_path: Path) -> None:
+    compiled = _classifier(dlc, tmp_path, "linear(1)")
+
+    done = dlc("run", compiled, tmp_path / "x.npy")
+
+    assert done.status == 1 and "R0214" in done.err
+
+
+def test_bench_says_what_it_cannot_do(dlc: Dlc, tmp_path: Path) -> None:
+    compiled = _classifier(dlc, tmp_path, "linear(3)")
+
+    named = dlc("bench", compiled, "--model", "M")
+    large = dlc("bench", compiled, "--batch", "10000000000000")
+
+    assert named.status == 1 and "R0217" in named.err
+    assert large.status == 1 and "memory" in large.err
+
+
+def test_targets_agree_with_compile_about_linkers(dlc: Dlc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+
+    found = {entry["name"]: entry for entry in dlc("targets", "--json").json["targets"]}
+
+    assert not found["cpu"]["compiles"] and not found["aarch64"]["compiles"]
+    assert "linker" in found["aarch64"]["reason"]
 
 
 def test_targets_lists_the_processor(dlc: Dlc) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +16,8 @@ import tvm
 from dlc.compiler.codegen import intrinsics
 from dlc.compiler.codegen.driver import DRIVER, driver
 from dlc.compiler.codegen.function import module_of
-from dlc.compiler.codegen.target import CpuTarget, available_cores, host_triple
+from dlc.compiler.codegen.linker import linker
+from dlc.compiler.codegen.target import CpuTarget, available_cores
 from dlc.compiler.errors import DlcError
 
 _PARTS = 8
@@ -93,26 +91,3 @@ def link(folder: str, objects: list[str], target: CpuTarget) -> bytes:
         said = process.stderr.strip().splitlines() or ["it gave no reason"]
         raise DlcError.of("E0852", f"{Path(command[0]).name} cannot link: {said[-1]}", help="pip install ziglang")
     return result.read_bytes()
-
-
-def linker(target: CpuTarget) -> list[str]:
-    """The command that links for a target: a compiler driver or linker of this machine, else the package ziglang.
-
-    Raises DlcError where there is none.
-    """
-    machine = target.mtriple.split("-")[0]
-    if machine == host_triple().split("-")[0]:
-        for name in ("gcc", "cc", "clang", "ld"):
-            if found := shutil.which(name):
-                return [found]
-    else:
-        for name in (f"{machine}-linux-gnu-gcc", f"{machine}-linux-gnu-ld", "ld.lld"):
-            if found := shutil.which(name):
-                return [found]
-    if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu"]
-    raise DlcError.of(
-        "E0852",
-        f"no linker for {machine} was found (gcc, cc, clang, ld or the Python package ziglang)",
-        help="pip install ziglang",
-    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlc.compiler.autodiff import gradients
-from dlc.compiler.codegen import build, compile_graph, compiled
+from dlc.compiler.codegen import build, compile_graph, compiled, linker
 from dlc.compiler.codegen.driver import DRIVER
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.errors import DlcError
@@ -143,8 +143,8 @@ def test_the_same_graph_gives_the_same_library_without_a_path_or_debug_informati
 
 def test_libraries_for_other_processors_need_a_linker_for_them(given, monkeypatch):
     result = compile_graph(small(given), Target.parse("aarch64"))
-    monkeypatch.setattr(build.shutil, "which", lambda name: None)
-    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(linker.shutil, "which", lambda name: None)
+    monkeypatch.setattr(linker.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(DlcError, match=r"E0852.*no linker for aarch64") as caught:
         result.library()
