@@ -61,10 +61,10 @@ def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 def pack(compiled: Compiled, weights: Weights) -> dict[str, np.ndarray]:
-    """Canonical weights in the form that the compiled program's kernels read."""
+    """Canonical weights, and the program's own constants, in the form that its kernels read."""
     packed = {}
     for spec in compiled.program.weights:
-        array = weights[spec.name]
+        array = compiled.constants[spec.name] if spec.name in compiled.constants else weights[spec.name]
         packed[spec.name] = array if spec.layout is None else spec.layout.pack(np.asarray(array))
     return packed
 
@@ -103,9 +103,15 @@ def make_artifact(
 
 
 def _known(network: Network, weights: Weights) -> Weights:
-    """The weights without those that only training needs: the auxiliary heads'."""
+    """The weights without those that inference has no use for: the auxiliary heads', and PyTorch's count of the batches
+    that made a batch norm's running statistics."""
     only_training = set(network.parameter_specs()) - set(network.parameter_specs(training=False))
-    return {name: array for name, array in weights.items() if name not in only_training}
+    counters = {
+        f"{name.removesuffix('running_mean')}num_batches_tracked"
+        for name in network.parameter_specs()
+        if name.endswith(".running_mean")
+    }
+    return {name: array for name, array in weights.items() if name not in only_training | counters}
 
 
 def target_spec(target: AnyTarget) -> TargetSpec:
