@@ -20,7 +20,7 @@ from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared, prepare
 from dlc.runtime.data.sources.base import Source
 from dlc.runtime.executor import Executor
-from dlc.runtime.training.checkpoint import BEST
+from dlc.runtime.training.checkpoint import BEST, RESUME
 from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.options import TrainingOptions
 from dlc.runtime.training.progress import Silent, progress_on
@@ -64,15 +64,17 @@ def train(
     plan = recipe_of(spec, recipe, settings)
     folder = Path(out) if out is not None else Path("runs", plan.name)
     prepared = load_data(plan, Path(data) if data is not None else None)
+    continues = resume and (folder / RESUME).exists()  # its weights replace those that the run began with
+    start = load_weights(plan.init_from) if plan.init_from is not None and not continues else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not resume:
+        if not continues:
             (folder / ARTIFACT).unlink(missing_ok=True)  # it would outlive the weights that it was made of
     except OSError as error:
         raise write_fault(folder, error) from error
     session = TrainingSession(plan, threads=threads)
-    if plan.init_from is not None:
-        session.start_from(load_weights(plan.init_from))
+    if start is not None:
+        session.start_from(start)
     trainer = Trainer(
         session.step,
         session.evaluation,

@@ -54,6 +54,25 @@ def test_a_place_that_cannot_be_written_to_stops_before_compiling(
         train(spec, out=out)
 
 
+def test_weights_to_start_from_are_read_before_compiling_and_not_again_when_a_run_goes_on(tmp_path: Path) -> None:
+    spec, out, weights = tmp_path / "s.dlspec", tmp_path / "run", tmp_path / "start.safetensors"
+    recipe = SPEC.replace("crop(20)", "crop(28)").replace("epochs 1", f'epochs 1\n    init from "{weights}" else he')
+    spec.write_text(recipe)
+
+    with pytest.raises(RuntimeFault, match="R0101"):
+        train(spec, out=out)
+
+    assert not out.exists()
+    spec.write_text(SPEC.replace("crop(20)", "crop(28)"))
+    (train(spec, out=tmp_path / "first").out / "best.safetensors").rename(weights)
+    spec.write_text(recipe)
+    began = train(spec, out=out)
+    weights.unlink()
+    again = train(spec, out=out, resume=True)
+
+    assert began.history == again.history
+
+
 def test_a_crop_of_the_images_size_is_taken(tmp_path: Path) -> None:
     spec = tmp_path / "s.dlspec"
     spec.write_text(SPEC.replace("crop(20)", "crop(28, pad=2)"))
