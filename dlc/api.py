@@ -198,15 +198,23 @@ def compile_to_file(
 def _artifact(
     network: Network, target: str, weights: str | Path | Mapping[str, np.ndarray] | None, batch: int | None
 ) -> Any:
+    import numpy as np
+
     from dlc.compiler.codegen.target import Target
     from dlc.runtime.weights import load_weights
 
-    chosen, origin = Target.parse(target), "weights"
+    chosen, origin = Target.parse(target), "the given arrays"
+    if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
+        raise DlcError.of("E0857", f"the batch must be a whole number from 1, not {batch!r}")
     if isinstance(weights, str | Path):
         origin = str(weights)
         weights = load_weights(weights)
     elif weights is None:
         weights = fresh_weights(network)
+    elif not isinstance(weights, Mapping):
+        raise DlcError.of("E0858", f"weights are a file, or arrays by name, not {type(weights).__name__}")
+    else:
+        weights = {name: np.asarray(array) for name, array in weights.items()}
     from dlc.compiler.pipeline import make_artifact  # tvm: over a second, after all that may still be wrong
 
     return make_artifact(network, weights, chosen, batch=batch, origin=origin)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from dlc import DlcError, RuntimeFault, api
 from dlc.cli import main
 
 SPECS = Path(__file__).parent.parent / "specs"
@@ -212,6 +213,15 @@ def test_targets_agree_with_compile_about_linkers(dlc: Dlc, monkeypatch: pytest.
 
     assert not found["cpu"]["compiles"] and not found["aarch64"]["compiles"]
     assert "linker" in found["aarch64"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"batch": 0}, "E0857"), ({"batch": 2.5}, "E0857"), ({"weights": 3}, "E0858"), ({"weights": {"x": "y"}}, "R0403")],
+)
+def test_compile_from_python_refuses_what_makes_no_sense(options: dict[str, Any], code: str) -> None:
+    with pytest.raises((DlcError, RuntimeFault), match=code):
+        api.compile(LENET, **options)
 
 
 def test_targets_lists_the_processor(dlc: Dlc) -> None:
