@@ -26,13 +26,8 @@ from dlc.compiler.recipe import DataRecipe, LossTerm, OptimizerGroup, Recipe
 from dlc.runtime.training.checkpoint import Weights
 from dlc.training import TrainingSession
 
-IMPORTS = "\n".join(
-    [
-        f'import "{name}.dlspec" as {name}'
-        for name in ("alexnet", "googlenet", "lenet5", "resnet", "resnet_cifar", "vgg")
-    ]
-    + ['import "blocks/residual.dlspec"']
-)
+SPECS = "alexnet", "googlenet", "lenet5", "lenet5_1998", "resnet", "resnet_cifar", "vgg"
+IMPORTS = "\n".join([f'import "{name}.dlspec" as {name}' for name in SPECS] + ['import "blocks/residual.dlspec"'])
 RATE = 4096.0  # weight - RATE * gradient: the gradient is read back with little of the weight's rounding
 HEAD = 0.3  # what an auxiliary output's loss counts
 CLEAR = 1e-5  # float32 errs by a tenth of it
