@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,9 @@ from dlc.compiler.errors import DlcError
 
 _PARTS = 8
 """Into how many modules the functions are shared out at most."""
+
+_ROOM = 64 * 2**20
+"""Bytes that object files and library may need; LLVM ends the process where a file cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,16 @@ class CpuCode:
     def library(self) -> bytes:
         """A shared object with all kernels, for `tvm_ffi.load_module`. The same graph gives the same bytes.
 
-        Raises DlcError where no linker is found.
+        Raises DlcError where no linker is found, or where the disk has no room for it.
         """
         linker(self.target)  # before the work
         with tempfile.TemporaryDirectory() as folder:
+            if shutil.disk_usage(folder).free < _ROOM:
+                raise DlcError.of(
+                    "E0859",
+                    f"the disk of {tempfile.gettempdir()} is full: {_ROOM // 2**20} MB are needed for a while",
+                    help="free some space there, or name another folder in the environment variable TMPDIR",
+                )
             names = [f"kernels{i}.o" for i in range(len(self.parts))]
 
             def write(part: tuple[str, Any]) -> None:

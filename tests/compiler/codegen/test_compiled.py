@@ -1,6 +1,7 @@
 """Whole networks through code generation: rules for every kernel, the library, its errors."""
 
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,6 +158,14 @@ def test_a_linker_that_fails_is_an_error_with_its_reason(given, monkeypatch):
 
     with pytest.raises(DlcError, match=r"cannot link: ld: cannot find crt\.o"):
         compile_graph(small(given), Target.parse("cpu")).library()
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(given, monkeypatch):
+    result = compile_graph(small(given), Target.parse("cpu"))
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+
+    with pytest.raises(DlcError, match=r"E0859.*is full"):
+        result.library()
 
 
 def test_the_scheduled_functions_can_be_read(given):
