@@ -86,7 +86,7 @@ def make_artifact(
     """
     match(
         {name: spec.shape for name, spec in network.parameter_specs(training=False).items()},
-        _known(network, weights),
+        known_weights(network, weights),
         origin,
     )
     compiled, packed = compile_inference(network, weights, target, batch=batch)
@@ -102,7 +102,7 @@ def make_artifact(
     return Artifact(manifest, compiled.library(), packed)
 
 
-def _known(network: Network, weights: Weights) -> Weights:
+def known_weights(network: Network, weights: Weights) -> Weights:
     """The weights without those that inference has no use for: the auxiliary heads', and PyTorch's count of the batches
     that made a batch norm's running statistics."""
     only_training = set(network.parameter_specs()) - set(network.parameter_specs(training=False))

@@ -166,13 +166,17 @@ def compile_network(
 
 @dataclass(frozen=True)
 class CompileReport:
-    """An artifact that was written: where, how many bytes, which model and target, and how long it took."""
+    """An artifact that was written: where, how many bytes, which model and target, and how long it took.
+
+    `differences` says, a line each, how a weights file that fits only in part differs from the network.
+    """
 
     artifact: Path
     size: int
     model: str
     target: str
     seconds: float
+    differences: tuple[str, ...] = ()
 
 
 def compile_to_file(
@@ -184,15 +188,39 @@ def compile_to_file(
     weights: str | Path | Mapping[str, np.ndarray] | None = None,
     batch: int | None = None,
     settings: Settings = (),
+    partial: bool = False,
 ) -> CompileReport:
-    """Compiles a model of a spec file for any target and writes the artifact, by default MODEL.dlc here."""
+    """Compiles a model of a spec file for any target and writes the artifact, by default MODEL.dlc here.
+
+    With `partial`, weights that `weights` lacks, or has in another shape, are freshly initialised, and what the network
+    does not have is left; the report says which. Otherwise, RuntimeFault does.
+    """
     from dlc.runtime.artifact import save_artifact
 
     started = time.perf_counter()
     network = one_network(spec, model=model, settings=settings)
+    differences: tuple[str, ...] = ()
+    if partial and weights is not None:
+        weights, differences = _partial(network, weights)
     path = Path(output) if output is not None else Path(f"{network.name}.dlc")
     save_artifact(path, _artifact(network, target, weights, batch))
-    return CompileReport(path, path.stat().st_size, network.name, target, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences)
+
+
+def _partial(
+    network: Network, weights: str | Path | Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Weights for all of a network, the given ones where they fit, and how they differ from the network's."""
+    from dlc.compiler.pipeline import known_weights
+    from dlc.runtime.weights import fill, load_weights
+
+    origin = "weights"
+    if isinstance(weights, str | Path):
+        origin, weights = str(weights), load_weights(weights)
+    shapes = {name: spec.shape for name, spec in network.parameter_specs(training=False).items()}
+    filled, mismatch = fill(shapes, known_weights(network, weights), fresh_weights(network), origin)
+    return filled, tuple(mismatch.lines())
 
 
 def _artifact(

@@ -164,6 +164,9 @@ def train(
 @MODEL
 @TARGET
 @WEIGHTS
+@click.option(
+    "--partial", is_flag=True, help="Take those of the --weights whose name and shape fit; say what does not."
+)
 @BATCH
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The artifact; default: MODEL.dlc.")
 @SETTINGS
@@ -173,6 +176,7 @@ def compile_(
     model: str | None,
     target: str,
     weights: Path | None,
+    partial: bool,
     batch: int | None,
     output: Path | None,
     settings: tuple[str, ...],
@@ -181,9 +185,13 @@ def compile_(
     """Compile a model of the file into an artifact."""
     from dlc import api
 
+    if partial and weights is None:
+        raise click.UsageError("--partial is about --weights, which is not given")
     result = api.compile_to_file(
-        spec, output, model=model, target=target, weights=weights, batch=batch, settings=settings
+        spec, output, model=model, target=target, weights=weights, batch=batch, settings=settings, partial=partial
     )
+    for line in result.differences:
+        click.echo(line, err=True)
     if weights is None:
         click.echo("no --weights given: the artifact holds freshly initialised weights", err=True)
     click.echo(f"{result.artifact}  {result.size / 1e6:.2f} MB  {result.target}  compiled in {result.seconds:.1f} s")
@@ -192,6 +200,7 @@ def compile_(
             {
                 "artifact": str(result.artifact),
                 "bytes": result.size,
+                "differences": result.differences,
                 "model": result.model,
                 "seconds": result.seconds,
                 "target": result.target,

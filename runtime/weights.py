@@ -203,6 +203,22 @@ def compare(shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarr
     )
 
 
+def fill(
+    shapes: Mapping[str, tuple[int, ...]],
+    arrays: Mapping[str, np.ndarray],
+    fallback: Mapping[str, np.ndarray],
+    origin: str,
+) -> tuple[dict[str, np.ndarray], Mismatch]:
+    """Those of the arrays whose name and shape a network has, `fallback`'s for its other weights, and what did not fit.
+
+    Raises RuntimeFault (R0403) where nothing fits.
+    """
+    fitting = {name: arrays[name] for name, shape in shapes.items() if name in arrays and arrays[name].shape == shape}
+    if not fitting:
+        raise RuntimeFault("R0403", f"no weight of {origin} has the name and shape of one of the network's")
+    return {name: fitting.get(name, fallback[name]) for name in shapes}, compare(shapes, arrays)
+
+
 def match(
     shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray], origin: str, *, dtype: str = "float32"
 ) -> dict[str, np.ndarray]:

@@ -343,3 +343,26 @@ def test_training_that_ctrl_c_stops_says_how_to_go_on_and_does(tmp_path: Path) -
     assert "Traceback" not in errors
     assert "--resume" in errors
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["source"]
+
+
+def test_weights_that_fit_in_part_are_taken_where_one_says_so(dlc: Dlc, tmp_path: Path) -> None:
+    weights, output = tmp_path / "weights.safetensors", tmp_path / "model.dlc"
+    found = api.fresh_weights(api.one_network(LENET), seed=5)
+    found["out.weight"] = found["out.weight"][:7]
+    found["f6.wieght"] = found.pop("f6.weight")
+    save_file(found, weights)
+    command = ["compile", LENET, "--weights", weights, "-o", output]
+
+    strict, partial = dlc(*command), dlc(*command, "--partial", "--json")
+
+    assert strict.status == 1 and "1 missing, 1 unknown, 1 misshapen" in strict.err
+    assert partial.status == 0 and partial.json["differences"] == [
+        "missing: f6.weight (the file has f6.wieght)",
+        "unknown: f6.wieght",
+        "misshapen: out.weight must be [10, 84], the file has [7, 84]",
+    ]
+    assert all(line in partial.err for line in partial.json["differences"])
+    assert output.exists()
+    assert dlc("compile", LENET, "--partial").status == 2
+    save_file({"other": found["c1.bias"]}, weights)
+    assert "no weight of" in dlc(*command, "--partial").err
