@@ -113,8 +113,8 @@ class Twins:
         images, labels = self._samples(count)
         before = {name: array.astype(np.float64) for name, array in self._state().items()}
         feeds = self._feeds(images.double().numpy(), labels, np.float64(1.0))
-        found, after = interpret(build_training(self._recipe(count), count), {**before, **feeds})
-        return self._errors(float(found["train.loss"]), before, after, 1.0, images, labels)
+        found, updated = interpret(build_training(self._recipe(count), count), {**before, **feeds})
+        return self._errors(float(found["train.loss"]), before, {**before, **updated}, 1.0, images, labels)
 
     def _samples(self, count: int, clear: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels; if `clear`, of some tries those that leave no relu so near its kink that float32 may err."""
