@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dlc.compiler.layers.base import FeatureShape, Layer, ParameterSpec
 from dlc.compiler.source import Span
+
+Weight = TypeVar("Weight")
+"""An array, or whatever stands for one."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +98,11 @@ class Network:
         """Every weight by its full name, in order, once; with the auxiliary heads' when `training`."""
         calls = self.calls if training else self.inference_calls()
         return {c.weights[key]: spec for c in calls for key, spec in c.parameters.items()}
+
+    def inference_weights(self, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+        """The weights without those that inference has no use for: the auxiliary heads', and PyTorch's count of the
+        batches that made a batch norm's running statistics. Unknown names stay, to be reported."""
+        names = self.parameter_specs()
+        unused = names.keys() - self.parameter_specs(training=False).keys()
+        unused |= {f"{n.removesuffix('running_mean')}num_batches_tracked" for n in names if n.endswith(".running_mean")}
+        return {name: array for name, array in weights.items() if name not in unused}

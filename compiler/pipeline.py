@@ -86,7 +86,7 @@ def make_artifact(
     """
     match(
         {name: spec.shape for name, spec in network.parameter_specs(training=False).items()},
-        known_weights(network, weights),
+        network.inference_weights(weights),
         origin,
     )
     compiled, packed = compile_inference(network, weights, target, batch=batch)
@@ -100,18 +100,6 @@ def make_artifact(
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
     )
     return Artifact(manifest, compiled.library(), packed)
-
-
-def known_weights(network: Network, weights: Weights) -> Weights:
-    """The weights without those that inference has no use for: the auxiliary heads', and PyTorch's count of the batches
-    that made a batch norm's running statistics."""
-    only_training = set(network.parameter_specs()) - set(network.parameter_specs(training=False))
-    counters = {
-        f"{name.removesuffix('running_mean')}num_batches_tracked"
-        for name in network.parameter_specs()
-        if name.endswith(".running_mean")
-    }
-    return {name: array for name, array in weights.items() if name not in only_training | counters}
 
 
 def target_spec(target: AnyTarget) -> TargetSpec:

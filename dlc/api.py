@@ -212,14 +212,13 @@ def _partial(
     network: Network, weights: str | Path | Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Weights for all of a network, the given ones where they fit, and how they differ from the network's."""
-    from dlc.compiler.pipeline import known_weights
     from dlc.runtime.weights import fill, load_weights
 
     origin = "weights"
     if isinstance(weights, str | Path):
         origin, weights = str(weights), load_weights(weights)
     shapes = {name: spec.shape for name, spec in network.parameter_specs(training=False).items()}
-    filled, mismatch = fill(shapes, known_weights(network, weights), fresh_weights(network), origin)
+    filled, mismatch = fill(shapes, network.inference_weights(weights), fresh_weights(network), origin)
     return filled, tuple(mismatch.lines())
 
 

@@ -74,6 +74,6 @@ def _weights(network: Network, weights: str | Path | Mapping[str, np.ndarray] | 
         return fresh_weights(network)
     arrays = load_weights(weights) if isinstance(weights, str | Path) else dict(weights)
     specs = network.parameter_specs(training=False)
-    known = {n: a for n, a in arrays.items() if n in specs or n not in network.parameter_specs()}
+    known = network.inference_weights(arrays)
     origin = str(weights) if isinstance(weights, str | Path) else "weights"
     return match({name: spec.shape for name, spec in specs.items()}, known, origin)
