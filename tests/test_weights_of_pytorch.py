@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from dlc import api
 from dlc.compiler.network import Network
 
