@@ -366,3 +366,15 @@ def test_weights_that_fit_in_part_are_taken_where_one_says_so(dlc: Dlc, tmp_path
     assert dlc("compile", LENET, "--partial").status == 2
     save_file({"other": found["c1.bias"]}, weights)
     assert "no weight of" in dlc(*command, "--partial").err
+
+
+def test_a_mistyped_command_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dlc", "chek"])
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+
+    assert stop.value.code == 2
+    assert "Did you mean 'check'?" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import dlc
-from dlc.cli import commands
+from dlc.cli import program
 
 SPECS = Path(dlc.__file__).parent / "specs"
 
@@ -91,7 +91,7 @@ MACS = [  # an integer exactly, otherwise in billions, to the digits that are gi
 
 @cache
 def shown(file: str) -> dict[str, Any]:
-    result = CliRunner().invoke(commands, ["show", str(SPECS / f"{file}.dlspec"), "--json"])
+    result = CliRunner().invoke(program, ["show", str(SPECS / f"{file}.dlspec"), "--json"])
     assert result.exit_code == 0, result.output
     return {model["name"]: model for model in json.loads(result.output.splitlines()[-1])["models"]}
 

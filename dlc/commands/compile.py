@@ -1,0 +1,58 @@
+"""`dlc compile`: compile a model of the file into an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from dlc.commands.options import BATCH, JSON, MODEL, SETTINGS, SPEC, TARGET, WEIGHTS, emit_json
+
+
+@click.command(name="compile")
+@SPEC
+@MODEL
+@TARGET
+@WEIGHTS
+@click.option(
+    "--partial", is_flag=True, help="Take those of the --weights whose name and shape fit; say what does not."
+)
+@BATCH
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The artifact; default: MODEL.dlc.")
+@SETTINGS
+@JSON
+def command(
+    spec: Path,
+    model: str | None,
+    target: str,
+    weights: Path | None,
+    partial: bool,
+    batch: int | None,
+    output: Path | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compile a model of the file into an artifact."""
+    from dlc import api
+
+    if partial and weights is None:
+        raise click.UsageError("--partial is about --weights, which is not given")
+    result = api.compile_to_file(
+        spec, output, model=model, target=target, weights=weights, batch=batch, settings=settings, partial=partial
+    )
+    for line in result.differences:
+        click.echo(line, err=True)
+    if weights is None:
+        click.echo("no --weights given: the artifact holds freshly initialised weights", err=True)
+    click.echo(f"{result.artifact}  {result.size / 1e6:.2f} MB  {result.target}  compiled in {result.seconds:.1f} s")
+    if as_json:
+        emit_json(
+            {
+                "artifact": str(result.artifact),
+                "bytes": result.size,
+                "differences": result.differences,
+                "model": result.model,
+                "seconds": result.seconds,
+                "target": result.target,
+            }
+        )
