@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlc.runtime.arrays import aligned_empty
+from dlc.runtime.data.mix import Mix
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.data.sources.base import Split
 from dlc.runtime.data.streams import AUGMENT, generator, permutation
@@ -22,10 +23,14 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images float32 [n, c, h, w], 64-byte aligned, and labels int32 [n]."""
+    """Normalised images float32 [n, c, h, w], 64-byte aligned, and labels int32 [n].
+
+    `mix` is there where the recipe's augmentation mixes images (mixup, cutmix), then in every batch; else it is None.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    mix: Mix | None = None
 
 
 class Loader:
