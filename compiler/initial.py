@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from dlc.compiler.averaging import AVERAGE
 from dlc.compiler.initializers.fan import He
 from dlc.compiler.network import Network
+from dlc.compiler.optimizers.base import GRADIENT
 from dlc.compiler.recipe import Recipe
-from dlc.compiler.selection import group_of, initializer_of, weights_of
+from dlc.compiler.selection import group_of, initializer_of, is_trained, weights_of
 
 
 def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
@@ -31,15 +34,33 @@ def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | 
 
 
 def initial_state(recipe: Recipe) -> dict[str, np.ndarray]:
-    """The optimizers' state before the first step, "NAME@state", float32, canonical, for every trained weight."""
+    """The optimizers' state before the first step, "NAME@state", float32, canonical, for every trained weight.
+
+    Averages are not among it: they start as the weights (see `initial_averages`).
+    """
     filled: dict[str, np.ndarray] = {}
     for name, weight in weights_of(recipe.network).items():
         number = group_of(recipe.optimizers, name)
         if number is None or not weight.spec.trainable:
             continue
-        for state, value in recipe.optimizers[number].optimizer.state().items():
+        states = dict(recipe.optimizers[number].optimizer.state())
+        if recipe.accumulate > 1:
+            states[GRADIENT] = 0.0
+        for state, value in states.items():
             filled[f"{name}@{state}"] = np.full(weight.spec.shape, value, np.float32)
     return filled
+
+
+def initial_averages(recipe: Recipe, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The averages before the first step, "NAME@average": copies of those of the weights that are trained."""
+    if recipe.average is None:
+        return {}
+    specs = recipe.network.parameter_specs()
+    return {
+        f"{name}@{AVERAGE}": array.copy()
+        for name, array in weights.items()
+        if name in specs and specs[name].trainable and is_trained(recipe.optimizers, name)
+    }
 
 
 def _entropy(seed: int, name: str) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.compiler.build import build_evaluation, build_inference, build_training
+from dlc.compiler.build import build_evaluation, build_inference
 from dlc.compiler.codegen import Compiled, compile_graph
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.ir import Graph
@@ -18,6 +18,7 @@ from dlc.compiler.ir.text import to_text
 from dlc.compiler.network import Network
 from dlc.compiler.passes import FoldBatchNorm, FoldConstants, Fuse, PackWeights, Simplify
 from dlc.compiler.recipe import Recipe
+from dlc.compiler.training_step import build_part, build_training
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
@@ -51,6 +52,12 @@ def compile_training(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
     graph = build_training(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
+    return compile_graph(Simplify()(graph), target, batch=batch)
+
+
+def compile_part(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
+    """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
+    graph = build_part(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
     return compile_graph(Simplify()(graph), target, batch=batch)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlc.compiler.averaging import Ema
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.losses.base import Loss
 from dlc.compiler.network import Network
@@ -52,13 +53,17 @@ class OptimizerGroup:
 
 @dataclass(frozen=True)
 class Regularizer:
-    """`kind` "l1", "l2" (added to the gradient) or "decay" (decoupled), with its rate; `excluded` names roles
-    ("bias", "norm") or layer keywords ("batch_norm") or dotted-name patterns that it leaves alone."""
+    """`kind` "l1", "l2" (added to the gradient), "decay" (decoupled), "clip_norm" or "clip_value", with its rate.
+
+    `excluded` names roles ("bias", "norm"), layer keywords ("batch_norm") or dotted-name patterns that it leaves alone;
+    `pattern` the weights that it is for, None: all for which no rule of its kind has a pattern that matches.
+    """
 
     kind: str
     rate: float
     excluded: tuple[str, ...] = ()
     span: Span | None = None
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class Recipe:
     """A `train` section. `schedules` run one after the other (`a then b`); empty means a constant rate.
 
     Exactly one of `epochs` and `steps` is given. `stop` and `metrics` are instances from the runtime's catalogs.
-    `init_from` is a weights file to start from, matched by name and shape.
+    `init_from` is a weights file to start from, matched by name and shape. `accumulate` is the number of equal parts in
+    which a step's batch goes through the network; `average` what evaluation takes in the weights' place.
     """
 
     name: str
@@ -88,6 +94,8 @@ class Recipe:
     init: tuple[InitGroup, ...] = ()
     init_from: str | None = None
     batch: int = 32
+    accumulate: int = 1
+    average: Ema | None = None
     epochs: float | None = None
     steps: int | None = None
     stop: Any = None
@@ -95,3 +103,8 @@ class Recipe:
     seed: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)  # the section as written, after --set, for recipe.json
     span: Span | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the augmentation mixes samples, so that each has two labels."""
+        return any(getattr(transform, "mixes", False) for transform in self.data.augment)

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.layers.base import ParameterSpec
 from dlc.compiler.network import Network
+from dlc.compiler.optimizers.frozen import Frozen
 from dlc.compiler.recipe import InitGroup, OptimizerGroup, Regularizer
 
 
@@ -43,11 +44,31 @@ def group_of(groups: tuple[OptimizerGroup, ...], name: str) -> int | None:
     return next((number for number, group in enumerate(groups) if group.pattern is None), None)
 
 
-def regularizes(rule: Regularizer, weight: Weight) -> bool:
-    """Whether a regularizer is about a weight: none of what it excludes names its role, layer or name.
+def is_trained(groups: tuple[OptimizerGroup, ...], name: str) -> bool:
+    """Whether a weight has an optimizer that moves it."""
+    number = group_of(groups, name)
+    return number is not None and not isinstance(groups[number].optimizer, Frozen)
+
+
+def rules_for(rules: tuple[Regularizer, ...], weight: Weight) -> list[Regularizer]:
+    """The regularizers that are about a weight. One whose pattern matches takes the place of those of its kind without."""
+    meant = [r for r in rules if _regularizes(r, weight)]
+    own = {r.kind for r in meant if r.pattern is not None}
+    return [r for r in meant if r.pattern is not None or r.kind not in own]
+
+
+def clips(rule: Regularizer, name: str) -> bool:
+    """Whether a rule that clips gradients is about a weight's."""
+    return rule.pattern is None or matches(rule.pattern, name)
+
+
+def _regularizes(rule: Regularizer, weight: Weight) -> bool:
+    """Whether a regularizer is about a weight: its pattern matches, and nothing that it excludes names role, layer or name.
 
     `bias` excludes every parameter called bias, those of norms too; `norm` both parameters of every norm.
     """
+    if rule.pattern is not None and not matches(rule.pattern, weight.name):
+        return False
     last = weight.name.rpartition(".")[2]
     return not any(
         excluded in (weight.spec.role, weight.layer, last) or matches(excluded, weight.name)

@@ -10,12 +10,12 @@ import pytest
 
 import dlc
 from dlc.api import recipe_of
-from dlc.compiler.build import build_training
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.initial import initial_state, initial_weights
 from dlc.compiler.interpret import interpret
 from dlc.compiler.pipeline import compile_training
 from dlc.compiler.recipe import Recipe
+from dlc.compiler.training_step import build_training
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.executor import Executor
 from dlc.training import TrainingSession

@@ -10,6 +10,9 @@ from typing import ClassVar
 from dlc.compiler.ir import Value
 from dlc.compiler.layers.base import ArgumentError
 
+GRADIENT = "gradient"
+"""The name of a weight's gradient so far among its states, where a step's batch goes through in parts."""
+
 
 @dataclass(frozen=True)
 class OptimizerScalars:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlc.compiler.build import build_evaluation, build_inference, build_training, initial_state, initial_weights
+from dlc.compiler.build import build_evaluation, build_inference
 from dlc.compiler.errors import DlcError
+from dlc.compiler.initial import initial_state, initial_weights
 from dlc.compiler.initializers.constant import Constant
 from dlc.compiler.initializers.fan import Xavier
 from dlc.compiler.initializers.random import Normal
@@ -31,6 +32,7 @@ from dlc.compiler.optimizers.adam import Adam, AdamW
 from dlc.compiler.optimizers.base import Optimizer
 from dlc.compiler.optimizers.sgd import Sgd
 from dlc.compiler.recipe import DataRecipe, InitGroup, LossTerm, OptimizerGroup, Recipe, Regularizer
+from dlc.compiler.training_step import build_training
 
 BATCH, STEPS, RATE = 4, 4, 0.05
 

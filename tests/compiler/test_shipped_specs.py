@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 import dlc
 from dlc import api
-from dlc.compiler.build import build_inference, build_training, initial_weights
+from dlc.compiler.build import build_inference
+from dlc.compiler.initial import initial_weights
 from dlc.compiler.interpret import interpret
 from dlc.compiler.network import Network
+from dlc.compiler.training_step import build_training
 
 SPECS = Path(dlc.__file__).parent / "specs"
 FILES = sorted(SPECS.rglob("*.dlspec"))

@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from dlc import api
-from dlc.compiler.build import build_training
 from dlc.compiler.interpret import interpret
 from dlc.compiler.losses.cross_entropy import CrossEntropy
 from dlc.compiler.network import Network
 from dlc.compiler.optimizers.sgd import Sgd
 from dlc.compiler.recipe import DataRecipe, LossTerm, OptimizerGroup, Recipe
+from dlc.compiler.training_step import build_training
 from dlc.runtime.training.checkpoint import Weights
 from dlc.training import TrainingSession
 

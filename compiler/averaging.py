@@ -1,0 +1,48 @@
+"""Averages of the weights over training, which evaluation and the artifact take in the weights' place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dlc.compiler.ir import DType, Value
+from dlc.compiler.layers.base import ArgumentError
+from dlc.compiler.ops.elementwise import add, cast, divide, minimum, multiply, subtract
+
+AVERAGE = "average"
+"""The name of a weight's average among its states: "c1.weight@average"."""
+
+
+@dataclass(frozen=True)
+class Ema:
+    """`ema(decay=0.999, ramp=false)`: an exponential moving average, Polyak and Juditsky 1992 with weights that fall.
+
+    a = d a + (1-d) w after every step, w the new weight; a starts as the initial weight (torch's AveragedModel with
+    get_ema_avg_fn, updated once before the first step). `ramp` keeps d at (1 + t) / (10 + t) or less, t the step from 1,
+    so that the start is soon forgotten (TensorFlow's ExponentialMovingAverage with num_updates).
+    Running statistics of norms are not averaged: they are averages already (torch's default too).
+    """
+
+    keyword: ClassVar[str] = "ema"
+    decay: float = 0.999
+    ramp: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ArgumentError("decay", f"must be between 0 and 1, not {self.decay:g}")
+
+    def share(self, step: Value) -> Value | float:
+        """The part d that the average keeps, a float32 scalar; `step` uint32 () counts from 0."""
+        if not self.ramp:
+            return self.decay
+        time = add(cast(step, DType.FLOAT32), 1.0)
+        return minimum(divide(add(time, 1.0), add(time, 10.0)), self.decay)
+
+    def update(self, average: Value, weight: Value, share: Value | float) -> Value:
+        """The average after a step that made the weight `weight`."""
+        rest = 1.0 - share if isinstance(share, float) else subtract(1.0, share)
+        return add(multiply(average, share), multiply(weight, rest))
+
+
+CATALOG: dict[str, type[Ema]] = {Ema.keyword: Ema}
+"""The averages by name."""
