@@ -1,4 +1,4 @@
-"""Elaborates `regularize`: `l2(5e-4, except=[bias, batch_norm])`, several with commas."""
+"""Elaborates `regularize`: `l2(5e-4, except=[bias, batch_norm]), l2(1e-3) for fc`; and the patterns behind `for`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import ClassVar
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.evaluator import Evaluator
-from dlc.compiler.frontend.sections import chosen, dotted, plain
-from dlc.compiler.frontend.suggestions import did_you_mean, listing
+from dlc.compiler.frontend.sections import chosen, dotted
+from dlc.compiler.frontend.suggestions import closest, did_you_mean, listing
 from dlc.compiler.layers.base import ArgumentError
 from dlc.compiler.network import Network
 from dlc.compiler.recipe import Regularizer
@@ -124,9 +124,12 @@ def elaborate_regularizers(
     """The rules of a `regularize` line."""
     found: list[Regularizer] = []
     for item in items:
-        node = plain(evaluator, "regularize", item, "rules")
-        if node is None:
+        if item.name is not None:
+            evaluator.error("E0805", "`regularize` takes rules, not a named value", item.name.span)
             continue
+        if item.pattern is not None and network is not None:
+            check_pattern(evaluator, item.pattern, network)
+        node = item.value
         excluded: tuple[str, ...] = ()
         if isinstance(node, ast.Call):
             for argument in node.arguments:
@@ -136,8 +139,20 @@ def elaborate_regularizers(
             node = ast.Call(node.function, rest, span=node.span)
         rule = chosen(evaluator, CATALOG, "regularizer", node, Environment())
         if rule is not None:
-            found += [Regularizer(kind, rate, excluded, item.span) for kind, rate in rule.parts()]
+            pattern = item.pattern.name if item.pattern is not None else None
+            found += [Regularizer(kind, rate, excluded, item.span, pattern) for kind, rate in rule.parts()]
     return tuple(found)
+
+
+def check_pattern(evaluator: Evaluator, pattern: ast.Name, network: Network) -> None:
+    """Reports a pattern behind `for` that matches no parameter of the network."""
+    names = [n for n, spec in network.parameter_specs().items() if spec.trainable]
+    if not any(matches(pattern.name, n) for n in names):
+        scopes = {n.rpartition(".")[0] for n in names} | {n.partition(".")[0] for n in names} | {*names}
+        tail = ".*" if pattern.name.endswith(".*") else ""
+        near = closest(pattern.name.removesuffix(".*"), scopes)
+        help = f"did you mean `{near}{tail}`?" if near else f"they are called {listing(names, 4)}"
+        evaluator.error("E0813", f"no parameter of {network.name} is called `{pattern.name}`", pattern.span, help=help)
 
 
 def _excluded(evaluator: Evaluator, node: ast.Expression, network: Network | None) -> tuple[str, ...]:

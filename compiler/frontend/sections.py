@@ -88,6 +88,11 @@ MOVED = {
     "weight_decay": "write `regularize l2(5e-4)`, or `decay(5e-4)` for the decoupled form",
     "l2": "write `regularize l2(5e-4)`",
     "warmup": "write `schedule warmup(1 epoch) then …`",
+    "ema": "write `average ema(0.999)`",
+    "clip": "write `regularize clip_norm(1)` or `clip_value(1)`",
+    "clip_norm": "write `regularize clip_norm(1)`",
+    "accumulation": "write `accumulate 4`: the parts that a step's batch goes through in",
+    "freeze": "write `optimizer sgd(lr=0.1), frozen for features.*`",
     "dropout": "dropout is a layer: `-> dropout(0.5)`",
     "label_smoothing": "it is the loss's: `loss cross_entropy(label_smoothing=0.1)`",
     "augment": "augmentation belongs to the data section",
@@ -114,8 +119,7 @@ def plain(evaluator: Evaluator, name: str, item: ast.Item, what: str) -> ast.Exp
         evaluator.error("E0805", f"`{name}` takes {what}, not a named value", item.name.span)
         return None
     if item.pattern is not None:
-        help = "`optimizer` and `init` differ by group; `regularize` has `except=[…]`" if name == "regularize" else ""
-        evaluator.error("E0805", f"`{name}` is for the whole network, it takes no `for`", item.pattern.span, help=help)
+        evaluator.error("E0805", f"`{name}` is for the whole network, it takes no `for`", item.pattern.span)
         return None
     return item.value
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlc.compiler.averaging import CATALOG as AVERAGES
+from dlc.compiler.averaging import Ema
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.data import elaborate_data
 from dlc.compiler.frontend.definitions import Definitions
 from dlc.compiler.frontend.evaluator import Evaluator
 from dlc.compiler.frontend.losses import elaborate_loss
 from dlc.compiler.frontend.models import called_model, elaborate
-from dlc.compiler.frontend.regularizers import elaborate_regularizers
+from dlc.compiler.frontend.regularizers import check_pattern, elaborate_regularizers
 from dlc.compiler.frontend.sections import Settings, chosen, dotted, number, plain, read_settings, single, written
-from dlc.compiler.frontend.suggestions import closest, did_you_mean, listing
+from dlc.compiler.frontend.suggestions import did_you_mean, listing
 from dlc.compiler.network import Network
 from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
-from dlc.compiler.selection import matches
 
 SETTINGS = (
-    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "epochs", "steps", "stop", "metrics",
-    "seed",
+    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "accumulate", "average", "epochs",
+    "steps", "stop", "metrics", "seed",
 )  # fmt: skip
 REQUIRED = ("model", "data", "loss", "optimizer", "epochs|steps")
 GROUPED = ("optimizer", "init")
@@ -63,17 +64,36 @@ class Recipes:
         length = self._length(settings)
         batch, seed = settings.line("batch"), settings.line("seed")
         size = number(evaluator, batch, least=1, most=LARGEST_BATCH) if batch is not None else 32
+        parts = self._parts(settings, size)
+        average = self._average(settings)
         start = number(evaluator, seed, most=LARGEST_SEED) if seed is not None else 0
         if network is not None and data is not None:
             self._fits(settings, network, data)
-        if evaluator.report.count != before or network is None or data is None or size is None or start is None:
+        if evaluator.report.count != before or network is None or data is None:
+            return None
+        if size is None or start is None or parts is None:
             return None
         return Recipe(
-            section.name.name, network, data, tuple(losses),
-            tuple(OptimizerGroup(made, pattern, node.span) for made, pattern, node in optimizers),
-            schedules, regularizers, init, init_from, int(size), length.get("epochs"), _whole(length.get("steps")),
-            stop, metrics, int(start), written(settings), section.name.span,
-        )  # fmt: skip
+            name=section.name.name,
+            network=network,
+            data=data,
+            losses=tuple(losses),
+            optimizers=tuple(OptimizerGroup(made, pattern, node.span) for made, pattern, node in optimizers),
+            schedules=schedules,
+            regularizers=regularizers,
+            init=init,
+            init_from=init_from,
+            batch=int(size),
+            accumulate=int(parts),
+            average=average,
+            epochs=length.get("epochs"),
+            steps=_whole(length.get("steps")),
+            stop=stop,
+            metrics=metrics,
+            seed=int(start),
+            settings=written(settings),
+            span=section.name.span,
+        )
 
     # What is trained, and on what
 
@@ -154,23 +174,12 @@ class Recipes:
                 )  # fmt: skip
             seen.setdefault(pattern, item)
             if item.pattern is not None and network is not None:
-                self._check_pattern(item.pattern, network)
+                check_pattern(self.evaluator, item.pattern, network)
             what = "optimizer" if setting == "optimizer" else "initializer"
             made = chosen(self.evaluator, catalog, what, item.value)
             if made is not None:
                 found.append((made, pattern, item.value))
         return found
-
-    def _check_pattern(self, pattern: ast.Name, network: Network) -> None:
-        names = [n for n, spec in network.parameter_specs().items() if spec.trainable]
-        if not any(matches(pattern.name, n) for n in names):
-            scopes = {n.rpartition(".")[0] for n in names} | {n.partition(".")[0] for n in names} | {*names}
-            tail = ".*" if pattern.name.endswith(".*") else ""
-            near = closest(pattern.name.removesuffix(".*"), scopes)
-            help = f"did you mean `{near}{tail}`?" if near else f"they are called {listing(names, 4)}"
-            self.evaluator.error(
-                "E0813", f"no parameter of {network.name} is called `{pattern.name}`", pattern.span, help=help
-            )
 
     def _schedules(self, settings: Settings) -> tuple[Any, ...]:
         line = settings.line("schedule")
@@ -210,6 +219,28 @@ class Recipes:
                 items.append(ast.Item(None, item.value.otherwise, None, span=item.value.otherwise.span))
         groups = self._groups(settings, "init", network, items)
         return path, tuple(InitGroup(made, pattern, node.span) for made, pattern, node in groups)
+
+    def _parts(self, settings: Settings, batch: float | None) -> float | None:
+        """`accumulate 4`: in how many parts the batch goes through; they must be equal."""
+        line = settings.line("accumulate")
+        if line is None:
+            return 1
+        parts = number(self.evaluator, line, least=1, most=LARGEST_BATCH)
+        if parts is None or batch is None or batch % parts == 0:
+            return parts
+        message = f"a batch of {batch:g} cannot be divided into {parts:g} equal parts"
+        divisors = [n for n in range(2, int(batch) + 1) if batch % n == 0]
+        near = min(divisors, key=lambda n: (abs(n - parts), n), default=1)
+        self.evaluator.error("E0807", message, line.items[0].value.span, help=f"write `accumulate {near}`")
+        return None
+
+    def _average(self, settings: Settings) -> Ema | None:
+        """`average ema(0.999)`."""
+        line = settings.line("average")
+        node = single(self.evaluator, line, "an average of weights") if line is not None else None
+        if node is None:
+            return None
+        return chosen(self.evaluator, AVERAGES, "average", node)
 
     def _length(self, settings: Settings) -> dict[str, float | None]:
         epochs, steps = settings.line("epochs"), settings.line("steps")
