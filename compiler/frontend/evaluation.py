@@ -57,7 +57,7 @@ class Evaluation:
         frames_before = self.frames
         self.calls.append(active)
         if active.span is not None:
-            self.frames = (Frame(active.description, active.span), *self.frames)
+            self.frames = (Frame(active.description, active.span, self.assembly.scope.prefix), *self.frames)
         try:
             yield
         finally:
