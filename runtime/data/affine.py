@@ -1,44 +1,103 @@
-"""Moving the pixels of a batch of images: bilinear sampling under one 2x2 matrix and one translation for each image."""
+"""Moving the pixels of a batch of images: bilinear sampling under an affine map, and a field of displacements, for each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 from dlc.runtime.deferred import np
 
+BEFORE, AFTER = 1, 2
+"""Zeros around a framed image: before its first row and column, and behind its last ones."""
 
-def warp(images: np.ndarray, matrix: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Samples images [n, c, h, w] bilinearly; outside is 0 (black). float32.
 
-    The value at (row, column), counted from the image's centre, comes from `matrix @ (row, column) + translation`
-    of the source: `matrix` [n, 2, 2], `translation` [n, 2], both in pixels.
+@dataclass(frozen=True)
+class WarpShape:
+    """What a warp is made for: `batch` images of `channels` x `source` (height, width), uint8 or float32, to size `target`.
+
+    `displaced`: a field moves each pixel besides. `per_pixel`: scale and offset have one number per value, not per channel.
     """
+
+    batch: int
+    channels: int
+    source: tuple[int, int]
+    target: tuple[int, int]
+    dtype: str
+    displaced: bool = False
+    per_pixel: bool = False
+
+
+class Warp(Protocol):
+    """Samples a batch of images: the signature of `warp` with the target's size known. There is a compiled one too."""
+
+    def __call__(
+        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: np.ndarray | None
+    ) -> np.ndarray:
+        """float32 [n, c, height, width]."""
+
+
+def frame(images: np.ndarray) -> np.ndarray:
+    """Images [n, c, h, w] inside a border of zeros, [n, c, h + 3, w + 3], so that no sample needs a test."""
     n, channels, height, width = images.shape
-    # A border of zeros, two wide, takes every sample that falls outside, so that no sample needs a test.
-    stride = width + 4
-    framed = np.zeros((n, channels, height + 4, stride), np.float32)
-    framed[:, :, 2:-2, 2:-2] = images
-    y = np.arange(height, dtype=np.float32)[:, None] - np.float32((height - 1) / 2)
-    x = np.arange(width, dtype=np.float32)[None, :] - np.float32((width - 1) / 2)
-    m = matrix.astype(np.float32)[:, :, :, None, None]
-    t = translation.astype(np.float32)[:, :, None, None]
-    rows = m[:, 0, 0] * y + m[:, 0, 1] * x + (t[:, 0] + np.float32((height - 1) / 2 + 2))
-    columns = m[:, 1, 0] * y + m[:, 1, 1] * x + (t[:, 1] + np.float32((width - 1) / 2 + 2))
-    np.clip(rows, 0, height + 2, out=rows)
-    np.clip(columns, 0, width + 2, out=columns)
+    framed = np.zeros((n, channels, height + BEFORE + AFTER, width + BEFORE + AFTER), images.dtype)
+    framed[:, :, BEFORE:-AFTER, BEFORE:-AFTER] = images
+    return framed
+
+
+def coefficients(
+    matrix: np.ndarray, translation: np.ndarray, source: tuple[int, int], target: tuple[int, int]
+) -> np.ndarray:
+    """Where each pixel of the target comes from in the framed source: float32 [n, 6].
+
+    Row r and column c come from row `a0 r + a1 c + a2` and column `a3 r + a4 c + a5`. Given are maps between places counted
+    from the images' centres: the source's place is `matrix @ (row, column) + translation`; [n, 2, 2] and [n, 2], in pixels.
+    """
+    middle = (np.asarray(target, np.float64) - 1) / 2
+    moved = translation - matrix @ middle + (np.asarray(source, np.float64) - 1) / 2 + BEFORE
+    return np.concatenate([matrix, moved[:, :, None]], axis=2).reshape(-1, 6).astype(np.float32)
+
+
+def warp(
+    framed: np.ndarray,
+    places: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+    field: np.ndarray | None = None,
+    *,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Samples framed images (see `frame`) bilinearly at `places` (see `coefficients`) to [n, c, *size]; outside is 0.
+
+    A `field` [n, 2, *size] is added to the rows and columns that the places give. The result is
+    `sample * scale + offset`, both [c, 1, 1] or [c, *size]; computed in float32, or in float64 where places are that.
+    """
+    n, channels, height, width = framed.shape
+    a = places[:, :, None, None]
+    number = places.dtype.type
+    r = np.arange(size[0], dtype=number)[:, None]
+    c = np.arange(size[1], dtype=number)[None, :]
+    rows = a[:, 0] * r + a[:, 1] * c + a[:, 2]
+    columns = a[:, 3] * r + a[:, 4] * c + a[:, 5]
+    if field is not None:
+        rows += field[:, 0]
+        columns += field[:, 1]
+    np.clip(rows, 0, height - AFTER, out=rows)
+    np.clip(columns, 0, width - AFTER, out=columns)
     top, left = rows.astype(np.int32), columns.astype(np.int32)
     rows -= top
     columns -= left
-    start = top * stride + left + (np.arange(n, dtype=np.int32) * (channels * (height + 4) * stride))[:, None, None]
-    if channels > 1:
-        start = start[:, None] + (np.arange(channels, dtype=np.int32) * ((height + 4) * stride))[:, None, None]
-        rows, columns = rows[:, None], columns[:, None]
-    flat = framed.ravel()
-    upper = _mix(flat, start, columns)
-    start += stride
-    lower = _mix(flat, start, columns)
+    start = top * np.int32(width) + left + (np.arange(n, dtype=np.int32) * (channels * height * width))[:, None, None]
+    start = start[:, None] + (np.arange(channels, dtype=np.int32) * (height * width))[:, None, None]
+    flat = np.ravel(framed).astype(number, copy=False)
+    upper = _mix(flat, start, columns[:, None])
+    start += width
+    lower = _mix(flat, start, columns[:, None])
     lower -= upper
-    lower *= rows
+    lower *= rows[:, None]
     lower += upper
-    return lower.reshape(n, channels, height, width)
+    lower *= scale
+    lower += offset
+    return lower
 
 
 def _mix(flat: np.ndarray, start: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -49,3 +108,10 @@ def _mix(flat: np.ndarray, start: np.ndarray, share: np.ndarray) -> np.ndarray:
     mixed *= share
     mixed += left
     return mixed
+
+
+def moved(images: np.ndarray, matrix: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Images [n, c, h, w], moved about their centres: float32 of the same shape."""
+    size = images.shape[2], images.shape[3]
+    one = np.ones((images.shape[1], 1, 1), np.float32)
+    return warp(frame(images), coefficients(matrix, translation, size, size), one, 0 * one, size=size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.affine import warp
+from dlc.runtime.data.affine import moved
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.deferred import np
 
@@ -31,4 +31,4 @@ class Rotate(Transform):
         turn = np.deg2rad(generators.uniform(-self.angle, self.angle, size=len(images)))
         cosine, sine = np.cos(turn), np.sin(turn)
         matrix = np.stack([cosine, sine, -sine, cosine], axis=1).reshape(-1, 2, 2)
-        return warp(images, matrix, np.zeros((len(images), 2)))
+        return moved(images, matrix, np.zeros((len(images), 2)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.affine import warp
+from dlc.runtime.data.affine import moved
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.deferred import np
 
@@ -34,4 +34,4 @@ class Scale(Transform):
         """[n, c, h, w] -> float32 of the same shape."""
         factor = 1.0 / generators.uniform(self.low, self.high, size=len(images))
         matrix = factor[:, None, None] * np.eye(2)
-        return warp(images, matrix, np.zeros((len(images), 2)))
+        return moved(images, matrix, np.zeros((len(images), 2)))

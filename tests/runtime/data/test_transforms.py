@@ -4,7 +4,7 @@ import torch
 
 from dlc.compiler.catalog import catalog
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.affine import warp
+from dlc.runtime.data.affine import moved
 from dlc.runtime.data.streams import generator
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.data.transforms.crop import Crop
@@ -92,7 +92,7 @@ def test_warp_is_torchs_grid_sample():
         torch.tensor(images), torch.tensor(grid).float(), mode="bilinear", padding_mode="zeros", align_corners=False
     )
 
-    assert warp(images, matrix, translation) == pytest.approx(want.numpy(), abs=1e-4)
+    assert moved(images, matrix, translation) == pytest.approx(want.numpy(), abs=1e-4)
 
 
 def test_a_crop_of_another_size_is_refused():

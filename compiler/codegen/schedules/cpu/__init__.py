@@ -12,6 +12,7 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
+    from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
     from dlc.compiler.codegen.schedules.cpu.weight_gradient import ConvolutionWeightGradientRule
 
     return (
@@ -20,6 +21,7 @@ def rules() -> tuple[ScheduleRule, ...]:
         LinearRule(),
         LinearWeightGradientRule(),
         PoolRule(),
+        WarpRule(),
         ReductionRule(),
         ElementwiseRule(),
     )

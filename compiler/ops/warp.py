@@ -1,0 +1,103 @@
+"""Moving the pixels of images: bilinear sampling under an affine map for each image, for augmentation while training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dlc.compiler.ir import DType, N, Op, Sample, ShapeError, TensorType, Value, apply
+from dlc.compiler.ops.indexing import show, static
+from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
+from dlc.runtime.data.affine import AFTER, BEFORE, warp
+from dlc.runtime.deferred import np
+
+
+@dataclass(frozen=True)
+class WarpImages(Op):
+    """`runtime.data.affine.warp`: framed images [N, C, H + 3, W + 3], places [N, 6], scale and offset [C, 1, 1] or
+    [C, *size], and a field [N, 2, *size] or none -> float32 [N, C, *size]. Images are uint8 or float32.
+
+    Four neighbours that are bytes are first packed into one word for each place, so that a sample takes one read from
+    memory and not four.
+    """
+
+    size: tuple[int, int]
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        if len(operands) not in (4, 5):
+            raise ShapeError(f"warp_images takes 4 or 5 operands, not {len(operands)}")
+        framed, places, *rest = operands
+        if framed.rank != 4 or framed.dtype not in (DType.UINT8, DType.FLOAT32):
+            raise ShapeError(f"cannot warp {framed}; expected framed images of uint8 or float32")
+        batch, channels, *sizes = framed.shape
+        if min(static(tuple(sizes))) <= BEFORE + AFTER:
+            raise ShapeError(f"framed images are larger than {show(framed.shape)}")
+        factors = [(channels, 1, 1), (channels, *self.size)]
+        if places.shape != (batch, 6) or any(r.shape not in factors for r in rest[:2]):
+            raise ShapeError(f"cannot warp {show(framed.shape)} to {self.size} by {show(places.shape)}")
+        if rest[2:] and rest[2].shape != (batch, 2, *self.size):
+            raise ShapeError(f"a field for {self.size} has the shape {show((batch, 2, *self.size))}")
+        return TensorType((batch, channels, *self.size), places.dtype)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        return warp(*operands, size=self.size)
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        framed, places, scale, offset, *field = operands
+        m = t.maths
+        batch, channels, *sizes = type_of(framed).shape
+        height, width = static(tuple(sizes))
+        packed = type_of(framed).dtype is DType.UINT8
+
+        def word(value: int) -> Any:
+            return m.constant(value, DType.UINT32)
+
+        def four(n: Any, k: Any, r: Any, c: Any) -> Any:
+            neighbours = ((0, 0, 0), (0, 1, 8), (1, 0, 16), (1, 1, 24))
+            bytes_ = [m.cast(framed(n, k, r + i, c + j), DType.UINT32) << word(s) for i, j, s in neighbours]
+            return bytes_[0] | bytes_[1] | bytes_[2] | bytes_[3]
+
+        def element(n: Any, k: Any, r: Any, c: Any) -> Any:
+            row, column = m.cast(r, DType.FLOAT32), m.cast(c, DType.FLOAT32)
+            y = places(n, 0) * row + places(n, 1) * column + places(n, 2)
+            x = places(n, 3) * row + places(n, 4) * column + places(n, 5)
+            if field:
+                y, x = y + field[0](n, 0, r, c), x + field[0](n, 1, r, c)
+            y = m.minimum(m.maximum(y, 0.0), float(height - AFTER))
+            x = m.minimum(m.maximum(x, 0.0), float(width - AFTER))
+            top, left = m.cast(y, DType.INT32), m.cast(x, DType.INT32)
+            down, right = y - m.cast(top, DType.FLOAT32), x - m.cast(left, DType.FLOAT32)
+
+            def corner(i: int, j: int) -> Any:
+                if not packed:
+                    return source(n, k, top + i, left + j)
+                byte = (source(n, k, top, left) >> word(16 * i + 8 * j)) & word(255)
+                return m.cast(m.cast(byte, DType.INT32), DType.FLOAT32)
+
+            upper = corner(0, 0) + (corner(0, 1) - corner(0, 0)) * right
+            lower = corner(1, 0) + (corner(1, 1) - corner(1, 0)) * right
+            sample = upper + (lower - upper) * down
+            at = (k, 0, 0) if type_of(scale).shape[1:] == (1, 1) else (k, r, c)
+            return sample * scale(*at) + offset(*at)
+
+        source = t.compute((batch, channels, height - 1, width - 1), four, "four") if packed else framed
+        return t.compute((batch, channels, *self.size), element, self.name, {"dlc.anchor": "warp"})
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        cases = []
+        for dtype in (DType.UINT8, DType.FLOAT32):
+            for per_pixel, displaced in ((False, False), (True, True)):
+                factor = TensorType((2, 5, 17) if per_pixel else (2, 1, 1))
+                operands = [TensorType((N, 2, 9, 8), dtype), TensorType((N, 6)), factor, factor]
+                operands += [TensorType((N, 2, 5, 17))] if displaced else []
+                cases.append(Sample(cls((5, 17)), tuple(operands), differentiable=False))
+        return cases
+
+
+def warp_images(
+    framed: Value, places: Value, scale: Value, offset: Value, size: tuple[int, int], field: Value | None = None
+) -> Value:
+    """Images sampled at places, with scale and offset: see `WarpImages`."""
+    return apply(WarpImages(size), framed, places, scale, offset, *([] if field is None else [field]))
