@@ -9,9 +9,6 @@ from dlc.compiler.ir import DType, Value
 from dlc.compiler.layers.base import ArgumentError
 from dlc.compiler.ops.elementwise import add, cast, divide, minimum, multiply, subtract
 
-AVERAGE = "average"
-"""The name of a weight's average among its states: "c1.weight@average"."""
-
 
 @dataclass(frozen=True)
 class Ema:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dlc.compiler.averaging import AVERAGE
 from dlc.compiler.initializers.fan import He
 from dlc.compiler.network import Network
 from dlc.compiler.optimizers.base import GRADIENT
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.selection import group_of, initializer_of, is_trained, weights_of
+from dlc.runtime.plan import AVERAGE
 
 
 def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | None = None) -> dict[str, np.ndarray]:

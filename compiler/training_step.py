@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 from dlc.compiler.autodiff import gradients
-from dlc.compiler.averaging import AVERAGE
 from dlc.compiler.build import Forward
 from dlc.compiler.errors import DlcError
 from dlc.compiler.ir import DType, Graph, Input, NotDifferentiable, Parameter, Source, TensorType, Value, source
@@ -18,6 +17,7 @@ from dlc.compiler.ops.shape import broadcast_to
 from dlc.compiler.optimizers.base import GRADIENT, OptimizerScalars
 from dlc.compiler.recipe import LossTerm, Recipe, Regularizer
 from dlc.compiler.selection import clips, group_of, is_trained, rules_for, weights_of
+from dlc.runtime.plan import AVERAGE
 
 LABELS, STEP, SEED, LOSS = "train.labels", "train.step", "train.seed", "train.loss"
 OTHER_LABELS, SHARE = "train.other_labels", "train.share"

@@ -12,7 +12,7 @@ import numpy as np
 
 from dlc.api import Settings, recipe_of
 from dlc.compiler.errors import DlcError
-from dlc.compiler.initial import initial_state, initial_weights
+from dlc.compiler.initial import initial_averages, initial_state, initial_weights
 from dlc.compiler.recipe import Recipe
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import save_artifact
@@ -20,9 +20,10 @@ from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared, prepare
 from dlc.runtime.data.sources.base import Source
 from dlc.runtime.executor import Executor
-from dlc.runtime.training.checkpoint import BEST, RESUME
+from dlc.runtime.training.checkpoint import BEST, RESUME, average_of
 from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.options import TrainingOptions
+from dlc.runtime.training.parts import Runnable, StepInParts
 from dlc.runtime.training.progress import Silent, progress_on
 from dlc.runtime.weights import load_weights
 
@@ -94,26 +95,33 @@ class TrainingSession:
     """A recipe's compiled step and evaluation over one set of weights.
 
     `arrays` holds every weight, running statistic and optimizer state in the form that kernels read; `step` updates them
-    in place, `evaluation` reads them.
+    in place, `evaluation` reads them, or their averages where the recipe has any.
     """
 
     def __init__(self, recipe: Recipe, *, threads: int | None = None) -> None:
-        """Compiles both programs for this machine and fills the arrays by the recipe's initializers."""
+        """Compiles the programs for this machine and fills the arrays by the recipe's initializers."""
         from dlc.compiler.codegen.target import Target
-        from dlc.compiler.pipeline import compile_evaluation, compile_training  # tvm: after all that may still be wrong
+        from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training  # tvm: after all checks
 
         target = Target.parse("cpu")
-        step = compile_training(recipe, target, recipe.batch)
+        size = recipe.batch // recipe.accumulate
+        last = compile_training(recipe, target, size)
+        part = compile_part(recipe, target, size) if recipe.accumulate > 1 else None
         evaluation = compile_evaluation(recipe.network, target)
         self.recipe = recipe
         self.arrays: dict[str, np.ndarray] = {}
-        self._programs = (step.program, evaluation.program)
+        self._programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
         self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
-        self.step = _executor(step, self.arrays, threads)
-        self.evaluation = _executor(evaluation, self.arrays, threads)
+        step = _executor(last, self.arrays, threads)
+        self.step: Runnable = step
+        if part is not None:
+            self.step = StepInParts(_executor(part, self.arrays, threads), step, recipe.accumulate)
+        averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
+        self.evaluation = _executor(evaluation, averages, threads)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Puts canonical arrays in the place of those of the same names; the others stay."""
+        """Puts canonical arrays in the place of those of the same names, and of their averages; the others stay."""
+        weights = {**weights, **initial_averages(self.recipe, weights)}
         for program in self._programs:
             for spec in program.weights:
                 if spec.name not in weights:

@@ -11,6 +11,9 @@ from dlc.runtime.layout import Layout
 BATCH = -1
 """Stands for the number of samples in a shape of the plan; only the first dimension may be it."""
 
+AVERAGE = "average"
+"""The name of a weight's average among its states ("c1.weight@average"); evaluation reads it in the weight's place."""
+
 Place = Literal["input", "output", "weight", "arena"]
 
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.plan import Program, WeightSpec
+from dlc.runtime.plan import AVERAGE, Program, WeightSpec
 from dlc.runtime.weights import load_notes, load_weights, match, save_weights
 
 LAST, BEST, RESUME = "last.safetensors", "best.safetensors", "resume.safetensors"
@@ -43,14 +43,18 @@ class TrainingState(msgspec.Struct):
 
 
 class Weights:
-    """The weight arrays of a training program, in the form that kernels read, seen in canonical form."""
+    """The weight arrays of a training program, in the form that kernels read, seen in canonical form.
+
+    Where weights have averages, these are what files without state hold, and what such files are put into, besides the
+    weights themselves.
+    """
 
     def __init__(self, program: Program, arrays: Mapping[str, np.ndarray]) -> None:
         self._specs = [spec for spec in program.weights if spec.role != "derived"]
         self._arrays = arrays
 
     def canonical(self, *, state: bool) -> dict[str, np.ndarray]:
-        """Canonical arrays by name, with the optimizer's if `state`.
+        """Canonical arrays by name: all with the optimizer's state, or without it the averages in the weights' place.
 
         Raises RuntimeFault (R0422) where one holds a NaN or an infinity: such weights are never saved.
         """
@@ -58,7 +62,9 @@ class Weights:
         for spec in self._specs:
             if spec.role == "state" and not state:
                 continue
-            array = self._arrays[spec.name]
+            array = (
+                self._arrays[spec.name] if state else self._arrays.get(average_of(spec.name), self._arrays[spec.name])
+            )
             result[spec.name] = array if spec.layout is None else spec.layout.unpack(array)
             if array.dtype.kind not in "iub" and not np.isfinite(result[spec.name]).all():
                 raise RuntimeFault(
@@ -74,7 +80,15 @@ class Weights:
         match({spec.name: _shape(spec) for spec in specs}, arrays, origin)
         for spec in specs:
             value = arrays[spec.name]
-            self._arrays[spec.name][...] = value if spec.layout is None else spec.layout.pack(value)
+            packed = value if spec.layout is None else spec.layout.pack(value)
+            self._arrays[spec.name][...] = packed
+            if not state and average_of(spec.name) in self._arrays:
+                self._arrays[average_of(spec.name)][...] = packed
+
+
+def average_of(name: str) -> str:
+    """The name of the state that holds a weight's average."""
+    return f"{name}@{AVERAGE}"
 
 
 def _check(arrays: Mapping[str, np.ndarray], note: str) -> str:

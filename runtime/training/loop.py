@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,18 +25,10 @@ from dlc.runtime.training.log import Log
 from dlc.runtime.training.metrics.base import larger_is_better
 from dlc.runtime.training.metrics.error import Error
 from dlc.runtime.training.options import Interrupted, TrainingOptions, TrainingResult, total_steps
+from dlc.runtime.training.parts import Runnable
 from dlc.runtime.training.progress import Progress, Silent
 from dlc.runtime.training.rates import Rates
 from dlc.runtime.training.signals import StopRequest
-
-
-class Runnable(Protocol):
-    """What the trainer needs of an executor."""
-
-    program: Program
-
-    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Runs the program once."""
 
 
 class Trainer:
