@@ -8,7 +8,8 @@ import pytest
 
 from dlc.compiler.autodiff import gradients
 from dlc.compiler.codegen import build, compile_graph, compiled, linker
-from dlc.compiler.codegen.driver import DRIVER
+from dlc.compiler.codegen.driver import DRIVER, driver
+from dlc.compiler.codegen.function import module_of
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.errors import DlcError
 from dlc.compiler.ir import Graph, N
@@ -194,3 +195,10 @@ def _aligned(array):
     copy = aligned_empty(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def test_the_driver_beside_a_kernel_does_not_slow_it_down(given, weight):
+    compiled = compile_graph(packed(resnet(given, weight, 1)), Target.parse("cpu"), batch=1)
+    module = module_of({**compiled.functions, DRIVER: driver()})
+
+    assert {bool(f.attrs["tirx.noalias"]) for f in module.functions.values()} == {True}
