@@ -1,4 +1,4 @@
-"""Ten steps of every optimizer are torch's, or the formula's where torch has none, in float64, by the interpreter.
+"""Fifty steps of every optimizer are torch's, or the formula's where torch has none, in float64, by the interpreter.
 
 Constants of a graph are float32, so that a factor like 0.9 sets the tolerance.
 """
@@ -18,10 +18,11 @@ from dlc.compiler.layers.base import ArgumentError
 from dlc.compiler.optimizers.adam import Adam, AdamW
 from dlc.compiler.optimizers.adaptive import AdaGrad, RmsProp, Rprop
 from dlc.compiler.optimizers.base import Optimizer, OptimizerScalars
+from dlc.compiler.optimizers.frozen import Frozen
 from dlc.compiler.optimizers.sgd import Sgd
 
-STEPS = 10
-RATES = [0.1 / (1 + 0.3 * step) for step in range(STEPS)]
+STEPS = 50
+RATES = [0.1 / (1 + 0.1 * step) for step in range(STEPS)]
 Slope = Callable[[np.ndarray], np.ndarray]
 
 
@@ -119,6 +120,48 @@ def test_lecture_adam_has_eps_inside_the_root_and_no_correction() -> None:
     np.testing.assert_allclose(run(optimizer, START), x, rtol=1e-5, atol=1e-7)
 
 
+def test_lecture_adagrad_has_eps_inside_the_root() -> None:
+    x, total = START, np.zeros(3)
+    for rate in RATES:
+        g = slope(x)
+        total = total + g * g
+        x = x - rate / np.sqrt(total + 1e-2) * g
+
+    np.testing.assert_allclose(run(AdaGrad(eps=1e-2, eps_inside_root=True), START), x, rtol=1e-5, atol=1e-7)
+
+
+def test_lecture_rmsprop_has_eps_inside_the_root() -> None:
+    x, mean = START, np.zeros(3)
+    for rate in RATES:
+        g = slope(x)
+        mean = 0.9 * mean + 0.1 * g * g
+        x = x - rate / np.sqrt(mean + 1e-2) * g
+
+    np.testing.assert_allclose(run(RmsProp(decay=0.9, eps=1e-2, eps_inside_root=True), START), x, rtol=1e-5, atol=1e-7)
+
+
+def test_rprop_is_its_papers_rule_with_the_turned_gradient_forgotten() -> None:
+    x, size, previous = START, np.full(3, 0.1), np.zeros(3)
+    for _ in RATES:
+        g = slope(x)
+        turned, kept = g * previous < 0, g * previous > 0
+        size = np.clip(np.where(kept, 1.2 * size, np.where(turned, 0.5 * size, size)), 1e-6, 50.0)
+        g = np.where(turned, 0.0, g)
+        x, previous = x - size * np.sign(g), g
+
+    np.testing.assert_allclose(run(Rprop(0.1), START), x, rtol=1e-5, atol=1e-7)
+
+
+def test_nesterov_with_averaged_momentum_steps_along_the_look_ahead() -> None:
+    x, v = START, np.zeros(3)
+    for rate in RATES:
+        g = slope(x)
+        v = 0.9 * v + 0.1 * g
+        x = x - rate * (0.1 * g + 0.9 * v)
+
+    np.testing.assert_allclose(run(Sgd(0.1, 0.9, nesterov=True, form="average"), START), x, rtol=1e-5, atol=1e-7)
+
+
 def test_adams_correction_is_exact_in_float32() -> None:
     plain = OptimizerScalars(source(Input("rate", TensorType(()))), source(Input("step", TensorType((), DType.UINT32))))
     corrections = Adam().shared(plain)
@@ -127,6 +170,10 @@ def test_adams_correction_is_exact_in_float32() -> None:
         results = evaluate(list(corrections.values()), {"step": np.uint32(step)})
         expected = [1 / (1 - 0.9 ** (step + 1)), 1 / (1 - 0.999 ** (step + 1))]
         np.testing.assert_allclose([float(r) for r in results], expected, rtol=3e-7)
+
+
+def test_a_frozen_weight_stays() -> None:
+    assert np.array_equal(run(Frozen(), START), START)
 
 
 @pytest.mark.parametrize("keyword", catalog("dlc.compiler.optimizers", Optimizer))
