@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,10 +14,10 @@ from dlc.compiler.codegen.schedules.cpu.loops import (
     WORTH_SHARING,
     divisors,
     extent,
-    is_vector,
     largest_divisor,
     product,
     spatial_and_reduced,
+    vectorize,
 )
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.target import CpuTarget
@@ -148,14 +149,12 @@ def schedule_convolution(
     tile_rows = max(d for d in divisors(task_rows) if d * columns <= most_columns(target, block) or d == 1)
 
     n, y, x, o = schedule.get_loops(store)
-    exact = (extent(schedule, o) or 0) % block == 0 or (extent(schedule, o) or 0) < block
-    width = min(block, extent(schedule, o) or block)
-    o_outer, o_lane = schedule.split(o, [None, width])
+    o_outer, o_lanes = split_channels(schedule, o, block, target)
     x_outer, x_tile, x_fold = schedule.split(x, [None, columns, fold])
     y_task, y_outer, y_tile = schedule.split(y, [None, task_rows // tile_rows, tile_rows])
     o_task, o_outer = schedule.split(o_outer, [None, task_blocks])
-    schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, x_fold, o_lane)
-    o_lane = schedule.fuse(x_fold, o_lane)
+    schedule.reorder(n, y_task, o_task, o_outer, y_outer, x_outer, y_tile, x_tile, x_fold, *o_lanes)
+    o_lanes[0] = schedule.fuse(x_fold, o_lanes[0])
     task = schedule.fuse(n, y_task, o_task)
     schedule.compute_at(main, x_outer, preserve_unit_loops=True)
     outside = 4  # task, blocks, rows, tiles
@@ -168,19 +167,32 @@ def schedule_convolution(
         schedule_copy(schedule, copy)
     if extent(schedule, task) != 1:
         schedule.parallel(task)
-    schedule.vectorize(inner_spatial[-1])
     for loop in inner_spatial[:-1]:
         schedule.unroll(loop)
-    lanes = extent(schedule, o_lane) or 0
-    if exact and is_vector(lanes):
-        schedule.vectorize(o_lane)
+    vectorize(schedule, inner_spatial[-1], target.lanes, padded=True)
+    vectorize_channels(schedule, o_lanes, target)
     schedule.unroll(x_tile)
     schedule.unroll(y_tile)
-    init = schedule.decompose_reduction(main, reduced[0])
-    first = schedule.get_loops(init)[outside:]
-    schedule.vectorize(first[-1])
-    for loop in first[:-1]:
-        schedule.unroll(loop)
+    schedule.decompose_reduction(main, reduced[0])
+
+
+def split_channels(schedule: Schedule, loop: Any, block: int, target: CpuTarget) -> tuple[Any, list[Any]]:
+    """Splits a result's channels into blocks, and those into whole vectors where the last block is not full."""
+    channels = extent(schedule, loop) or block
+    if channels % block == 0 or channels < block:
+        outer, lane = schedule.split(loop, [None, min(block, channels)])
+        return outer, [lane]
+    width = math.gcd(channels, block, target.lanes)
+    outer, lane = schedule.split(loop, [None, width])
+    outer, vector = schedule.split(outer, [None, block // width])
+    return outer, [vector, lane]
+
+
+def vectorize_channels(schedule: Schedule, loops: list[Any], target: CpuTarget) -> None:
+    """Vectors along the loops that `split_channels` made inside blocks."""
+    if len(loops) > 1:
+        schedule.unroll(loops[0])
+    vectorize(schedule, loops[-1], target.lanes)
 
 
 def schedule_copy(schedule: Schedule, block: Any) -> None:

@@ -7,15 +7,19 @@ from typing import Any, ClassVar
 from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
-from dlc.compiler.codegen.schedules.cpu.convolution import schedule_repacking
+from dlc.compiler.codegen.schedules.cpu.convolution import (
+    schedule_repacking,
+    split_channels,
+    vectorize_channels,
+)
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import (
     WORTH_SHARING,
     divisors,
     extent,
-    is_vector,
     product,
     spatial_and_reduced,
+    vectorize,
 )
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.target import CpuTarget
@@ -75,36 +79,33 @@ def _schedule_product(schedule: Schedule, anchor: Block, last: Block | None, tar
     i, o = schedule.get_loops(store)
     width = extent(schedule, o) or 1
     lanes = min(block, width)
-    o_outer, o_lane = schedule.split(o, [None, lanes])
+    o_outer, o_lanes = split_channels(schedule, o, block, target)
     o_outer, o_tile = schedule.split(o_outer, [None, group])
     i_outer, i_tile = schedule.split(i, [None, tile])
-    schedule.reorder(o_outer, i_outer, o_tile, i_tile, o_lane)
+    schedule.reorder(o_outer, i_outer, o_tile, i_tile, *o_lanes)
     task = schedule.fuse(o_outer, i_outer)
     schedule.compute_at(main, task, preserve_unit_loops=True)
     if shared and extent(schedule, task) != 1:
         schedule.parallel(task)
     spatial, reduced = spatial_and_reduced(schedule, main)
-    _tile(schedule, main, spatial[-2], spatial[-1], reduced, lanes)
-    if width % lanes == 0 and is_vector(lanes):
-        schedule.vectorize(o_lane)
+    _tile(schedule, main, spatial[-2], spatial[-1], reduced, lanes, target)
+    vectorize_channels(schedule, o_lanes, target)
     schedule.unroll(i_tile)
     if width % lanes == 0:
         schedule.unroll(o_tile)
 
 
-def _tile(schedule: Schedule, main: Any, row: Any, feature: Any, reduced: list[Any], block: int) -> None:
+def _tile(
+    schedule: Schedule, main: Any, row: Any, feature: Any, reduced: list[Any], block: int, target: CpuTarget
+) -> None:
     """The accumulators' loops: rows and blocks unrolled, channels as vectors; set to zero before the sum."""
     part, lane = schedule.split(feature, [None, block])
     tile = [part, row, lane]
     schedule.reorder(*reduced, *tile)
-    schedule.vectorize(lane)
     for loop in tile[:-1]:
         schedule.unroll(loop)
-    init = schedule.decompose_reduction(main, reduced[0])
-    loops = schedule.get_loops(init)[-len(tile) :]
-    schedule.vectorize(loops[-1])
-    for loop in loops[:-1]:
-        schedule.unroll(loop)
+    vectorize(schedule, lane, target.lanes, padded=True)
+    schedule.decompose_reduction(main, reduced[0])
 
 
 def _blocks_of_tile(blocks: int, row_tiles: int, tile: int, block: int, shared: bool, target: CpuTarget) -> int:
@@ -149,14 +150,11 @@ class LinearWeightGradientRule(ScheduleRule):
             schedule.parallel(task)
         spatial, reduced = spatial_and_reduced(schedule, main)
         schedule.reorder(*reduced, *spatial[1:])
-        schedule.vectorize(spatial[-1])
         schedule.unroll(spatial[-2])
-        schedule.vectorize(lane)
+        vectorize(schedule, spatial[-1], target.lanes)
         schedule.unroll(k_tile)
-        init = schedule.decompose_reduction(main, reduced[0])
-        loops = schedule.get_loops(init)
-        schedule.vectorize(loops[-1])
-        schedule.unroll(loops[-2])
+        vectorize(schedule, lane, target.lanes)
+        schedule.decompose_reduction(main, reduced[0])
         if not fused:
             for block in last:
                 schedule_map(schedule, block, target)

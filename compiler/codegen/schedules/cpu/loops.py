@@ -41,14 +41,38 @@ def largest_divisor(number: int, limit: int) -> int:
     return max(d for d in divisors(number) if d <= max(limit, 1))
 
 
-def vector_width(number: int, most: int) -> int:
-    """The largest divisor that is at most `most` and for which the vectorised functions exist."""
-    return max(d for d in divisors(number) if d <= max(most, 1) and is_vector(d))
+def vector_width(number: int, lanes: int) -> int:
+    """How many neighbours to compute side by side of `number`: a divisor, up to four vectors of the machine's `lanes`.
+
+    Powers of two become whole registers; others up to one vector only half as good, as LLVM cuts their loads and stores.
+    """
+
+    def worth(width: int) -> float:
+        return width if width & (width - 1) == 0 else width * 0.6
+
+    return max((d for d in divisors(number) if d <= lanes or (d <= 4 * lanes and worth(d) == d)), key=worth)
 
 
-def is_vector(lanes: int) -> bool:
-    """Whether exp, tanh and the like exist for vectors of so many elements."""
-    return lanes <= 32 or lanes in (48, 64)
+def vectorize(schedule: Schedule, loop: Any, lanes: int, *, padded: bool = False) -> list[Any]:
+    """Makes a loop one of vectors of the machine's width, unrolled. Returns its loops, outermost first.
+
+    LLVM keeps vectors of other widths than powers of two in memory. Where `padded` says that memory behind the loop's end may
+    be read and written, the last vector reaches beyond it; else the vectors get shorter until they divide the extent.
+    """
+    count = extent(schedule, loop)
+    if count is None:
+        return [loop]
+    if count <= lanes:
+        schedule.vectorize(loop)
+        return [loop]
+    width = lanes
+    while not padded and count % width:
+        width //= 2
+    outer, lane = schedule.split(loop, [-(-count // width), width], disable_predication=count % width != 0)
+    schedule.unroll(outer)
+    if width > 1:
+        schedule.vectorize(lane)
+    return [outer, lane]
 
 
 def product(numbers: Iterable[int | None]) -> int:

@@ -11,7 +11,6 @@ from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import (
     cost,
     extent,
-    is_vector,
     product,
     share,
     spatial_and_reduced,
@@ -57,7 +56,7 @@ def schedule_gather(schedule: Schedule, block: Block, stride: int, target: CpuTa
     n, y, x, c = loops
     _, inner = schedule.split(x, [None, stride])
     schedule.unroll(inner)
-    tile = vector_width(extents[3] or 1, 4 * target.lanes)
+    tile = vector_width(extents[3] or 1, target.lanes)
     if tile >= target.lanes // 4 or tile == extents[3]:
         _, lane = schedule.split(c, [None, tile])
         schedule.vectorize(lane)
@@ -82,9 +81,7 @@ def schedule_windows(schedule: Schedule, block: Block, last: Block | None, targe
         schedule.set_scope(main, 0, "global")
     n, y, x, c = schedule.get_loops(store)[:4]
     channels = extent(schedule, c) or 1
-    tile = vector_width(channels, 4 * target.lanes)
-    if tile < target.lanes and channels > 4 * target.lanes:
-        tile = channels
+    tile = vector_width(channels, target.lanes)
     c_outer, c_tile = schedule.split(c, [None, tile])
     if last is None:
         _, reduced = spatial_and_reduced(schedule, main)
@@ -96,10 +93,8 @@ def schedule_windows(schedule: Schedule, block: Block, last: Block | None, targe
         inner, reduced = spatial_and_reduced(schedule, main)
         lane = inner[-1]
         schedule.reorder(*reduced, lane)
-        if is_vector(tile):
-            schedule.vectorize(c_tile)
-    if is_vector(tile):
-        schedule.vectorize(lane)
+        schedule.vectorize(c_tile)
+    schedule.vectorize(lane)
     if window <= 16:
         for loop in reduced:
             schedule.unroll(loop)

@@ -13,7 +13,6 @@ from dlc.compiler.codegen.schedules.cpu.loops import (
     WORTH_SHARING,
     cost,
     extent,
-    is_vector,
     largest_divisor,
     loads,
     product,
@@ -87,7 +86,7 @@ def _row_lanes(schedule: Schedule, reduced: list[Any], target: CpuTarget) -> int
     length = extent(schedule, reduced[-1])
     if length is None or length < 2 * target.lanes:
         return 1
-    lanes = vector_width(length, 4 * target.lanes)
+    lanes = vector_width(length, target.lanes)
     return lanes if lanes >= target.lanes // 2 else 1
 
 
@@ -138,13 +137,13 @@ def _schedule_columns(
 ) -> None:
     column = spatial[-1]
     width = extent(schedule, column) or 1
-    tile = vector_width(width, 4 * target.lanes)
+    tile = vector_width(width, target.lanes)
     outer = spatial[:-1]
     if tile % target.lanes == 0 or tile == width:
         column_outer, column = schedule.split(column, [None, tile])
         outer = [*outer, column_outer]
     schedule.reorder(*outer, *reduced, column)
-    if is_vector(extent(schedule, column) or 1):
+    if (extent(schedule, column) or 1) <= 4 * target.lanes:
         schedule.vectorize(column)
     share(schedule, outer, work)
     schedule.decompose_reduction(block, reduced[0])

@@ -17,6 +17,7 @@ from dlc.compiler.codegen.schedules.cpu.loops import (
     largest_divisor,
     product,
     spatial_and_reduced,
+    vectorize,
 )
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.target import CpuTarget
@@ -45,7 +46,7 @@ class ConvolutionWeightGradientRule(ScheduleRule):
             outer, _ = schedule.split(reduced[0], [parts, None])
             partial = schedule.rfactor(outer, 0)
             _schedule_sums(schedule, partial, blocks, target, parts=True, shared=True)
-            _schedule_total(schedule, main, product(extents) * parts)
+            _schedule_total(schedule, main, product(extents) * parts, target)
         else:
             _schedule_sums(schedule, main, blocks, target, parts=False, shared=shared)
         for block in inline(schedule, blocks.epilogue):
@@ -84,11 +85,10 @@ def _schedule_sums(
         schedule_copy(schedule, copy)
     if shared:
         schedule.parallel(task)
-    schedule.vectorize(lane)
     for loop in tile[:-1]:
         schedule.unroll(loop)
-    init = schedule.decompose_reduction(main, n)
-    schedule.vectorize(schedule.get_loops(init)[-1])
+    vectorize(schedule, lane, target.lanes)
+    schedule.decompose_reduction(main, n)
 
 
 def _groups(blocks: int, tiles: int, target: CpuTarget) -> int:
@@ -97,11 +97,11 @@ def _groups(blocks: int, tiles: int, target: CpuTarget) -> int:
     return even[0] if even else divisors(tiles)[-1]
 
 
-def _schedule_total(schedule: Schedule, block: Any, work: float) -> None:
+def _schedule_total(schedule: Schedule, block: Any, work: float, target: CpuTarget) -> None:
     """The parts' sums added up, in the order of the parts."""
     spatial, reduced = spatial_and_reduced(schedule, block)
     schedule.reorder(*spatial[:-1], *reduced, spatial[-1])
-    schedule.vectorize(spatial[-1])
+    vectorize(schedule, spatial[-1], target.lanes)
     if work * 0.05 > WORTH_SHARING:
         schedule.parallel(schedule.fuse(*spatial[:-1]))
     schedule.decompose_reduction(block, reduced[0])
