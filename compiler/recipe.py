@@ -107,4 +107,4 @@ class Recipe:
     @property
     def mixes(self) -> bool:
         """Whether the augmentation mixes samples, so that each has two labels."""
-        return any(getattr(transform, "mixes", False) for transform in self.data.augment)
+        return any(hasattr(transform, "mix") for transform in self.data.augment)

@@ -12,10 +12,10 @@ from dlc.compiler.ir import DType, Graph, Input, NotDifferentiable, Parameter, S
 from dlc.compiler.ops.base import constant
 from dlc.compiler.ops.elementwise import add, divide, minimum, multiply, subtract
 from dlc.compiler.ops.functions import clip, sign, sqrt
-from dlc.compiler.ops.reduction import reduce_sum
+from dlc.compiler.ops.reduction import mean, reduce_sum
 from dlc.compiler.ops.shape import broadcast_to
 from dlc.compiler.optimizers.base import GRADIENT, OptimizerScalars
-from dlc.compiler.recipe import LossTerm, Recipe, Regularizer
+from dlc.compiler.recipe import Recipe, Regularizer
 from dlc.compiler.selection import clips, group_of, is_trained, rules_for, weights_of
 from dlc.runtime.plan import AVERAGE
 
@@ -35,8 +35,8 @@ def build_training(recipe: Recipe, batch: int, prepare: Prepare = lambda graph: 
     network's. Optimizer state is "NAME@state", a parameter of NAME's layout. Weights that no optimizer's pattern
     matches, or that no loss depends on, stay as they are.
 
-    Where the recipe's augmentation mixes samples, there are "train.other_labels" int32 [batch] and "train.share" float32 ()
-    too, and the loss is share · loss(labels) + (1 - share) · loss(other labels). Where it accumulates, this is the last of
+    Where the recipe's augmentation mixes samples, there are "train.other_labels" int32 [batch] and "train.share" float32
+    [batch] too, and a sample's loss is share · loss(label) + (1 - share) · loss(other label). Where it accumulates, this is the last of
     the step's parts: it takes the gradients so far, "NAME@gradient", in, and leaves zeros there (see `build_part`).
 
     `prepare` is applied to the forward graph (loss included) before it is differentiated: packing of weights.
@@ -81,7 +81,7 @@ def build_loss(recipe: Recipe, batch: int) -> Graph:
     other = share = None
     if recipe.mixes:
         other = source(Input(OTHER_LABELS, TensorType((batch,), DType.INT32)))
-        share = source(Input(SHARE, TensorType(())))
+        share = source(Input(SHARE, TensorType((batch,))))
         given += [other, share]
     draw = source(Input(DRAW if recipe.accumulate > 1 else STEP, TensorType((), DType.UINT32)))
     seed = source(Input(SEED, TensorType((), DType.UINT32)))
@@ -90,13 +90,18 @@ def build_loss(recipe: Recipe, batch: int) -> Graph:
     forward = Forward(network, batch, seed, draw)
     forward.run(network.calls_for([o.tensor for o in wanted]))
     tensors = {o.name: forward.value(o.tensor) for o in wanted}
-    loss = _loss(recipe.losses, tensors, labels)
+    loss: Value | None = None
+    for term in recipe.losses:
+        output = tensors[term.output]
+        if other is None or share is None:
+            part = term.loss.build(output, labels)
+        else:
+            first, second = term.loss.each(output, labels), term.loss.each(output, other)
+            part = mean(add(multiply(first, share), multiply(second, subtract(1.0, share))), (0,))
+        part = multiply(part, term.weight) if term.weight != 1 else part
+        loss = part if loss is None else add(loss, part)
     if loss is None:
         raise DlcError.of("E1002", f"the recipe {recipe.name} has no loss", span=recipe.span)
-    if other is not None and share is not None:
-        second = _loss(recipe.losses, tensors, other)
-        assert second is not None
-        loss = add(multiply(loss, share), multiply(second, subtract(1.0, share)))
     outputs = {LOSS: loss, **{o.name: forward.result(o.tensor) for o in wanted}}
     inputs = (*forward.inputs.values(), *given, draw, seed)
     return Graph(f"{network.name}.train", inputs, outputs, forward.updates)
@@ -109,15 +114,6 @@ def weight_gradients(recipe: Recipe, graph: Graph) -> dict[Value, Value]:
         return dict(zip(weights, gradients(graph.outputs[LOSS], weights), strict=True))
     except NotDifferentiable as error:
         raise DlcError.of("E1001", f"{recipe.network.name} cannot be trained: {error}", span=recipe.span) from error
-
-
-def _loss(terms: Sequence[LossTerm], outputs: Mapping[str, Value], labels: Value) -> Value | None:
-    total: Value | None = None
-    for term in terms:
-        part = term.loss.build(outputs[term.output], labels)
-        part = multiply(part, term.weight) if term.weight != 1 else part
-        total = part if total is None else add(total, part)
-    return total
 
 
 def _trained(recipe: Recipe, graph: Graph) -> list[Value]:

@@ -253,7 +253,8 @@ def test_gradients_are_clipped_as_torch_clips_them(
 class Mixes:
     """Stands for an augmentation that mixes samples."""
 
-    mixes: bool = True
+    def mix(self) -> None:
+        """What tells such an augmentation from others."""
 
 
 def test_mixed_samples_are_judged_by_both_labels(recipe: Callable[..., Recipe]) -> None:
@@ -262,11 +263,16 @@ def test_mixed_samples_are_judged_by_both_labels(recipe: Callable[..., Recipe]) 
     twin = Twin(weights(session))
     other = np.arange(BATCH).astype(np.int32) % 5
 
-    def loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        smooth = [F.cross_entropy(scores, y, label_smoothing=0.1) for y in (labels, torch.tensor(other).long())]
-        return 0.3 * smooth[0] + 0.7 * smooth[1]
+    share = np.linspace(0, 1, BATCH).astype(np.float32)
 
-    train(session, **{"train.other_labels": other, "train.share": np.float32(0.3)})
+    def loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        both = [
+            F.cross_entropy(scores, y, label_smoothing=0.1, reduction="none")
+            for y in (labels, torch.tensor(other).long())
+        ]
+        return (torch.tensor(share) * both[0] + (1 - torch.tensor(share)) * both[1]).mean()
+
+    train(session, **{"train.other_labels": other, "train.share": share})
     expected = TorchRun(twin, sgd(twin), loss).run()
 
     assert_equal(weights(session), expected)

@@ -11,6 +11,7 @@ from dlc.compiler.layers.base import FeatureShape
 from dlc.compiler.ops.elementwise import cast
 from dlc.compiler.ops.encoding import one_hot
 from dlc.compiler.ops.indexing import static
+from dlc.compiler.ops.reduction import mean
 from dlc.compiler.ops.shape import reshape
 
 
@@ -25,8 +26,12 @@ class Loss(ABC):
         """Raises ShapeError where the output's shape (without batch) does not suit the loss."""
 
     @abstractmethod
+    def each(self, output: Value, labels: Value) -> Value:
+        """The loss of every sample, float32 [N]. `output` is [N, classes], `labels` int32 [N]."""
+
     def build(self, output: Value, labels: Value) -> Value:
-        """The mean over the batch, a float32 scalar (). `output` is [N, classes], `labels` int32 [N]."""
+        """The mean over the batch, a float32 scalar ()."""
+        return mean(self.each(output, labels), (0,))
 
 
 def require_scores(keyword: str, output: FeatureShape, least: int = 1) -> None:

@@ -11,7 +11,7 @@ from dlc.compiler.losses.base import Loss, require_scores, targets
 from dlc.compiler.ops.composite import log_softmax
 from dlc.compiler.ops.elementwise import add, multiply, negative
 from dlc.compiler.ops.indexing import static
-from dlc.compiler.ops.reduction import mean, reduce_sum
+from dlc.compiler.ops.reduction import reduce_sum
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class CrossEntropy(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output, least=2)
 
-    def build(self, output: Value, labels: Value) -> Value:
+    def each(self, output: Value, labels: Value) -> Value:
         target = targets(output, labels)
         (classes,) = static(output.type.shape[1:])
         if self.label_smoothing:
             shared = self.label_smoothing / (classes if self.smoothing == "uniform" else classes - 1)
             own = 1.0 - self.label_smoothing + (shared if self.smoothing == "uniform" else 0.0)
             target = add(multiply(target, own - shared), shared)
-        return mean(negative(reduce_sum(multiply(target, log_softmax(output)), (1,))), (0,))
+        return negative(reduce_sum(multiply(target, log_softmax(output)), (1,)))
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,5 @@ class NegativeLogLikelihood(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output, least=2)
 
-    def build(self, output: Value, labels: Value) -> Value:
-        return mean(negative(reduce_sum(multiply(targets(output, labels), output), (1,))), (0,))
+    def each(self, output: Value, labels: Value) -> Value:
+        return negative(reduce_sum(multiply(targets(output, labels), output), (1,)))

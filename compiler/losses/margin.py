@@ -32,12 +32,12 @@ class Hinge(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output, least=2)
 
-    def build(self, output: Value, labels: Value) -> Value:
+    def each(self, output: Value, labels: Value) -> Value:
         target = targets(output, labels)
         own = reduce_sum(multiply(target, output), (1,), keep=True)
         short = maximum(add(subtract(output, own), self.margin), 0.0)
         term = multiply(short, short) if self.squared else short
-        return mean(multiply(term, subtract(1.0, target)), (0, 1))
+        return mean(multiply(term, subtract(1.0, target)), (1,))
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class RbfMap(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output, least=2)
 
-    def build(self, output: Value, labels: Value) -> Value:
+    def each(self, output: Value, labels: Value) -> Value:
         own = reduce_sum(multiply(targets(output, labels), output), (1,))
         top = detach(maximum(reduce_max(output, (1,), keep=True), -self.j))
         spread = add(
             reduce_sum(exponential(subtract(output, top)), (1,), keep=True), exponential(subtract(-self.j, top))
         )
         competition = reduce_sum(add(log(spread), top), (1,))
-        return mean(subtract(competition, own), (0,))
+        return subtract(competition, own)

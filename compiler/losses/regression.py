@@ -26,9 +26,9 @@ class MeanSquaredError(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output)
 
-    def build(self, output: Value, labels: Value) -> Value:
+    def each(self, output: Value, labels: Value) -> Value:
         error = subtract(output, targets(output, labels))
-        return mean(multiply(error, error), (0, 1))
+        return mean(multiply(error, error), (1,))
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class MeanAbsoluteError(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output)
 
-    def build(self, output: Value, labels: Value) -> Value:
-        return mean(absolute(subtract(output, targets(output, labels))), (0, 1))
+    def each(self, output: Value, labels: Value) -> Value:
+        return mean(absolute(subtract(output, targets(output, labels))), (1,))
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Huber(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output)
 
-    def build(self, output: Value, labels: Value) -> Value:
+    def each(self, output: Value, labels: Value) -> Value:
         error = subtract(output, targets(output, labels))
         size = absolute(error)
         square = multiply(multiply(error, error), 0.5)
         line = multiply(subtract(size, self.delta / 2), self.delta)
-        return mean(where(less(size, self.delta), square, line), (0, 1))
+        return mean(where(less(size, self.delta), square, line), (1,))
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,6 @@ class BinaryCrossEntropy(Loss):
     def check(self, output: FeatureShape) -> None:
         require_scores(self.keyword, output)
 
-    def build(self, output: Value, labels: Value) -> Value:
+    def each(self, output: Value, labels: Value) -> Value:
         target = targets(output, labels)
-        return mean(subtract(softplus(output), multiply(output, target)), (0, 1))
+        return mean(subtract(softplus(output), multiply(output, target)), (1,))

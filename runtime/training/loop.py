@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from dlc.runtime.atomic import write_fault
+from dlc.runtime.data.augment import MakeWarp, plain_warp
 from dlc.runtime.data.loader import Batch, Loader
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Split
@@ -47,15 +48,23 @@ class Trainer:
         options: TrainingOptions,
         out: Path,
         progress: Progress | None = None,
+        make_warp: MakeWarp = plain_warp,
     ) -> None:
-        """Raises RuntimeFault where data and recipe do not go together: too few samples, nothing to monitor."""
+        """`make_warp` gives what moves the pixels of augmented images.
+
+        Raises RuntimeFault where data and recipe do not go together: too few samples, nothing to monitor."""
         self.options, self.data, self.out = options, data, out
         self._step, self._evaluation = step, evaluation
         self._progress: Progress = progress or Silent()
         self._checkpoints = Checkpoints(out, Weights(step.program, weights))
         self._log = Log(out)
         self._loader = Loader(
-            data.train, data.preprocessing, batch=options.batch, augment=options.augment, seed=options.seed
+            data.train,
+            data.preprocessing,
+            batch=options.batch,
+            augment=options.augment,
+            seed=options.seed,
+            make_warp=make_warp,
         )
         self.steps_per_epoch = self._loader.steps_per_epoch
         self.total = total_steps(options, self.steps_per_epoch)
@@ -124,6 +133,11 @@ class Trainer:
             "train.step": np.uint32(state.step),
             "train.seed": np.uint32(self.options.seed),
         }
+        if batch.mix is not None:
+            values |= {
+                "train.other_labels": batch.mix.labels,
+                "train.share": np.broadcast_to(np.float32(batch.mix.share), len(batch.labels)),
+            }
         values |= {f"train.rate.{group}": np.float32(rate) for group, rate in enumerate(rates)}
         inputs = {name: value for name, value in values.items() if name in self._inputs}
         outputs = self._step.run({self._image: batch.images, **inputs})
