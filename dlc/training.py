@@ -14,12 +14,13 @@ from dlc.api import Settings, recipe_of
 from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import initial_averages, initial_state, initial_weights
 from dlc.compiler.recipe import Recipe
+from dlc.reporting import write_evaluation, write_report
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import save_artifact
 from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared, prepare
 from dlc.runtime.data.sources.base import Source
-from dlc.runtime.executor import Executor
+from dlc.runtime.executor import Executor, StepTime
 from dlc.runtime.training.checkpoint import BEST, RESUME, average_of
 from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.options import TrainingOptions
@@ -58,7 +59,8 @@ def train(
 ) -> TrainingReport:
     """Trains by the named recipe of a spec file, or its first, into the directory `out` (default: runs/RECIPE).
 
-    Leaves last.safetensors, best.safetensors, model.dlc (compiled from the best), recipe.json and metrics.jsonl there.
+    Leaves last.safetensors, best.safetensors, model.dlc (compiled from the best), recipe.json, metrics.jsonl,
+    evaluation.json and report.html there.
     `data` is where the data source reads from. With `resume`, goes on from the last checkpoint; the weights end equal, bit
     for bit, to those of a run that was never interrupted. Raises DlcError and RuntimeFault for the user's mistakes.
     """
@@ -88,6 +90,8 @@ def train(
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
     _compile_best(plan, prepared, folder / BEST, artifact)
+    write_evaluation(session, prepared, result, folder)
+    write_report(folder)
     return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
 
 
@@ -113,11 +117,28 @@ class TrainingSession:
         self._programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
         self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
         step = _executor(last, self.arrays, threads)
+        self._last = step
         self.step: Runnable = step
         if part is not None:
             self.step = StepInParts(_executor(part, self.arrays, threads), step, recipe.accumulate)
         averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
         self.evaluation = _executor(evaluation, averages, threads)
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """The output that metrics look at, of normalised images float32 [n, c, h, w]."""
+        (image,) = (spec.name for spec in self.evaluation.program.inputs)
+        return self.evaluation.run({image: images})[self.recipe.losses[0].output]
+
+    def profile(self, repeats: int = 5) -> list[StepTime]:
+        """The times of the step's kernels, on random images and at a rate of 0. Changes statistics and state."""
+        generator = np.random.default_rng(0)
+        inputs = {
+            spec.name: generator.standard_normal(spec.shape, np.float32)
+            if not spec.name.startswith("train.")
+            else np.zeros(spec.shape, spec.dtype)
+            for spec in self._last.program.inputs
+        }
+        return self._last.profile(inputs, repeats)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Puts canonical arrays in the place of those of the same names, and of their averages; the others stay."""

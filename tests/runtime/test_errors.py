@@ -20,7 +20,7 @@ def test_a_fault_reads_like_a_diagnostic() -> None:
 
 def test_every_code_is_documented_and_every_documented_code_exists() -> None:
     sources = [p for folder in ("runtime", "compiler") for p in (ROOT / folder).rglob("*.py")] + list(
-        (ROOT / "dlc").glob("*.py")
+        (ROOT / "dlc").rglob("*.py")
     )
     raised = {code for path in sources for code in re.findall(r'"(R\d{4})"', path.read_text(encoding="utf-8"))}
     documented = set(

@@ -1,0 +1,1 @@
+"""Pages about training runs: self-contained HTML with pictures drawn as SVG, nothing fetched, nothing to install."""
