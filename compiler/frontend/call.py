@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.apply import apply_stage
 from dlc.compiler.frontend.arguments import bind, construct, typed
-from dlc.compiler.frontend.convert import Mismatch, convert, words_of
+from dlc.compiler.frontend.convert import Mismatch, condition_of, convert, words_of
 from dlc.compiler.frontend.environment import NOT_FOUND, Environment
 from dlc.compiler.frontend.functions import BUILTINS
 from dlc.compiler.frontend.lambdas import run_lambda
@@ -163,6 +163,8 @@ def argument_value(
             value = Word(node.name)
     elif parameter.annotation is str and (text := _dotted(node, env)) is not None:
         value = text
+    elif (condition := _condition(evaluator, node, parameter, owner, env)) is not None:
+        return condition
     elif (chosen := _member(evaluator, node, parameter.annotation, env)) is not None:
         return chosen
     else:
@@ -176,6 +178,21 @@ def _dotted(node: ast.Expression, env: Environment) -> str | None:
         left = _dotted(node.value, env)
         return f"{left}.{node.name.name}" if left is not None else None
     return node.name if isinstance(node, ast.Name) and env.get(node.name) is NOT_FOUND else None
+
+
+def _condition(
+    evaluator: Evaluator, node: ast.Expression, parameter: FormalParameter, owner: str, env: Environment
+) -> tuple[Any, bool] | None:
+    """`until=train.error < 80%`; None where the parameter takes no condition or the argument is none."""
+    condition = condition_of(parameter.annotation)
+    if condition is None or not isinstance(node, ast.Binary) or node.operator not in ("<", ">"):
+        return None
+    monitor = _dotted(node.left, env)
+    if monitor is None:
+        return None
+    bound = FormalParameter(parameter.name, float, field=parameter.field)
+    value, good = typed(evaluator.report, evaluator.evaluate(node.right, env), bound, owner, node.right.span)
+    return (condition(monitor, node.operator, value), True) if good else (POISON, False)
 
 
 def _member(evaluator: Evaluator, node: ast.Expression, annotation: Any, env: Environment) -> tuple[Any, bool] | None:

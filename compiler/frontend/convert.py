@@ -8,7 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from dlc.compiler.frontend.values import (
     POISON,
@@ -169,6 +169,15 @@ def is_duration(annotation: object) -> bool:
     )
 
 
+def condition_of(annotation: object) -> type[Any] | None:
+    """The type of a condition (`train.error < 80%`) that an annotation takes: a dataclass the runtime owns; else None."""
+    for arm in (annotation, *get_args(annotation)):
+        holds_fields = isinstance(arm, type) and dataclasses.is_dataclass(arm)
+        if holds_fields and [f.name for f in dataclasses.fields(arm)] == ["monitor", "relation", "bound"]:
+            return cast("type[Any]", arm)  # what was just asked, which mypy forgets
+    return None
+
+
 NAMES = {
     int: ("an integer", "integers"), float: ("a number", "numbers"), bool: ("`true` or `false`", "booleans"),
     str: ("a text", "texts"), type(None): ("`none`", "`none`"), AnyStage: ("a stage", "stages"), AnyBlock: ("a block", "blocks"),
@@ -208,6 +217,8 @@ def describe(annotation: Any, plural: bool = False) -> str:
         return ", ".join(words[:-1]) + " or " + words[-1]
     if is_duration(annotation):
         return "durations" if plural else "a duration (`1 epoch`, `500 steps`)"
+    if condition_of(annotation) is not None:
+        return "conditions" if plural else "a condition (`train.error < 80%`)"
     name = getattr(annotation, "__name__", str(annotation)).lower()
     if plural:
         return name + "s"

@@ -56,10 +56,10 @@ class Recipes:
         node = single(evaluator, loss, "a loss") if loss is not None else None
         losses = elaborate_loss(evaluator, node, network) if node is not None else []
         optimizers = self._groups(settings, "optimizer", network)
-        schedules = self._schedules(settings)
         regularizers = elaborate_regularizers(evaluator, settings.items("regularize"), network)
         init_from, init = self._init(settings, network)
         metrics = self._metrics(settings)
+        schedules = self._schedules(settings, metrics, data)
         stop = self._stop(settings, metrics, data)
         length = self._length(settings)
         batch, seed = settings.line("batch"), settings.line("seed")
@@ -181,7 +181,7 @@ class Recipes:
                 found.append((made, pattern, item.value))
         return found
 
-    def _schedules(self, settings: Settings) -> tuple[Any, ...]:
+    def _schedules(self, settings: Settings, metrics: Sequence[Any], data: DataRecipe | None) -> tuple[Any, ...]:
         line = settings.line("schedule")
         node = single(self.evaluator, line, "a schedule") if line is not None else None
         if node is None:
@@ -189,11 +189,16 @@ class Recipes:
         steps = node.steps if isinstance(node, ast.Then) else (node,)
         made = [chosen(self.evaluator, self.evaluator.vocabulary.schedules, "schedule", step) for step in steps]
         for schedule, step, after in zip(made, steps, steps[1:], strict=False):
-            if schedule is not None and schedule.length(100) is None:
+            if schedule is not None and schedule.length(100) is None and schedule.condition() is None:
                 self.evaluator.error(
                     "E0814", f"`{schedule.keyword}` lasts to the end of training: what follows is never reached", step.span,
                     help=f"say how long it lasts: `{schedule.keyword}(…, duration=10 epochs) then {after.span.text}`",
                 )  # fmt: skip
+        for schedule, step in zip(made, steps, strict=True):
+            condition = schedule.condition() if schedule is not None else None
+            monitor = condition.monitor if condition is not None else getattr(schedule, "monitor", None)
+            if monitor is not None:
+                self._check_monitor(monitor, step, metrics, data)
         return tuple(m for m in made if m is not None)
 
     def _init(self, settings: Settings, network: Network | None) -> tuple[str | None, tuple[InitGroup, ...]]:
@@ -274,12 +279,20 @@ class Recipes:
             return None
         rule = chosen(self.evaluator, self.evaluator.vocabulary.stops, "stopping rule", node)
         monitor = getattr(rule, "monitor", None)
-        if monitor is None:
-            return rule
+        if monitor is not None:
+            self._check_monitor(monitor, node, metrics, data)
+        return rule
+
+    def _check_monitor(
+        self, monitor: str, node: ast.Expression, metrics: Sequence[Any], data: DataRecipe | None
+    ) -> None:
+        """Reports a value of the log that a rule looks at and nothing measures."""
         known = [
             f"{part}.{name}" for part in ("val", "train") for name in ("loss", "error", *(m.name for m in metrics))
         ]
-        place = next((a.value.span for a in getattr(node, "arguments", ()) if a.value.span.text == monitor), node.span)
+        values = [a.value for a in getattr(node, "arguments", ())]
+        values += [v.left for v in values if isinstance(v, ast.Binary)]
+        place = next((v.span for v in values if v.span.text == monitor), node.span)
         if monitor not in known:
             help = did_you_mean(monitor, known) or f"there are {listing(dict.fromkeys(known), 20)}"
             self.evaluator.error("E0816", f"nothing measures `{monitor}`", place, help=help)
@@ -288,7 +301,6 @@ class Recipes:
             self.evaluator.error(
                 "E0816", message, place, help=f"write `validate 10%` in data `{data.name}`, or monitor train.loss"
             )
-        return rule
 
 
 def _whole(value: float | None) -> int | None:

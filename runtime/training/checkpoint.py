@@ -28,7 +28,8 @@ class TrainingState(msgspec.Struct):
 
     `step` counts finished steps. `sums` are totals over the steps of the unfinished epoch, `seconds` is the time spent on
     it and `elapsed` on all of the run. `best` is the best value of what is monitored and `best_epoch` its epoch, from 1.
-    `identity` is what must be the same for a run to go on: the recipe, the data, the numbers of steps.
+    `recent` holds values of the last steps that a schedule's condition is about, `ends` the steps at which such conditions
+    were fulfilled, by the schedule's place. `identity` is what must be the same for a run to go on: the recipe, the data, the numbers of steps.
     """
 
     identity: dict[str, Any]
@@ -37,6 +38,8 @@ class TrainingState(msgspec.Struct):
     seconds: float = 0.0
     elapsed: float = 0.0
     history: list[dict[str, float]] = []
+    recent: list[float] = []
+    ends: dict[int, int] = {}
     best: float | None = None
     best_epoch: int = 0
     finished: bool = False

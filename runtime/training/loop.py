@@ -29,6 +29,7 @@ from dlc.runtime.training.options import Interrupted, TrainingOptions, TrainingR
 from dlc.runtime.training.parts import Runnable
 from dlc.runtime.training.progress import Progress, Silent
 from dlc.runtime.training.rates import Rates
+from dlc.runtime.training.schedules.base import WINDOW, Condition
 from dlc.runtime.training.signals import StopRequest
 
 
@@ -127,7 +128,7 @@ class Trainer:
         return seconds >= self.options.save_seconds or (limit is not None and steps >= limit)
 
     def _make_step(self, state: TrainingState, batch: Batch) -> None:
-        rates = self._rates.at(state.step)
+        rates = self._rates.at(state.step, state.history, state.ends)
         values: dict[str, Any] = {
             "train.labels": batch.labels,
             "train.step": np.uint32(state.step),
@@ -149,18 +150,31 @@ class Trainer:
                 help="a smaller learning rate, a warm-up or gradient clipping may help; the last checkpoint is kept",
             )
         sums = state.sums
-        sums["loss"] = sums.get("loss", 0.0) + loss
+        values = {"loss": loss}
         if self._scores in outputs:
-            for metric in self._metrics:
-                found = metric.total(outputs[self._scores], batch.labels)
-                sums[metric.name] = sums.get(metric.name, 0.0) + found
+            values |= {m.name: m.total(outputs[self._scores], batch.labels) for m in self._metrics}
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value
         state.step += 1
+        waiting = self._rates.waits_for(state.step - 1, state.ends)
+        if waiting is not None:
+            self._look(state, *waiting, values)
         done = (state.step - 1) % self.steps_per_epoch + 1
         self._progress.step(state.step, sums["loss"] / done, sums.get("error", 0.0) / (done * self.options.batch))
 
+    def _look(self, state: TrainingState, place: int, condition: Condition, values: Mapping[str, float]) -> None:
+        """Whether what a schedule waits for is the case, by the values of a step just made."""
+        part, _, name = condition.monitor.partition(".")
+        if part != "train":
+            return
+        value = values[name] if name == "loss" else values[name] / self.options.batch
+        state.recent = [*state.recent, value][-WINDOW:]
+        if len(state.recent) == WINDOW and condition.holds(sum(state.recent) / WINDOW):
+            state.ends[place], state.recent = state.step, []
+
     def _end_epoch(self, state: TrainingState) -> None:
         steps = (state.step - 1) % self.steps_per_epoch + 1
-        rates = self._rates.at(state.step - 1)
+        rates = self._rates.at(state.step - 1, state.history, state.ends)
         record: dict[str, float] = {"epoch": len(state.history) + 1, "step": state.step}
         for name, total in state.sums.items():
             record[f"train.{name}"] = total / (steps if name == "loss" else steps * self.options.batch)
@@ -179,6 +193,11 @@ class Trainer:
         record["images_per_second"] = round(steps * self.options.batch / max(state.seconds, 1e-9), 1)
         state.history.append(record)
         state.sums, state.seconds = {}, 0.0
+        waiting = self._rates.waits_for(state.step - 1, state.ends)
+        if waiting is not None and waiting[1].monitor in record and waiting[1].monitor.startswith("val."):
+            place, condition = waiting
+            if condition.holds(record[condition.monitor]):
+                state.ends[place] = state.step
         stops = self.options.stop is not None and self.options.stop.stops(state.history)
         state.finished = stops or state.step >= self.total
         # The weight files first: were the process killed before the resume file is there, the epoch is made again,
@@ -217,23 +236,29 @@ class Trainer:
         )
 
     def _monitored(self) -> str | None:
-        """What decides which epoch is the best. Raises RuntimeFault where the stopping rule's choice is not measured."""
+        """What decides which epoch is the best. Raises RuntimeFault where a rule looks at what is not measured."""
         names = [f"train.{name}" for name in ("loss", *(m.name for m in self._metrics))]
         validated = ["val.loss"] if self.options.loss is not None else []
         validated += [f"val.{metric.name}" for metric in self._metrics]
         if self.data.validation is not None:
             names += validated
         wanted = self.options.stop.monitor if self.options.stop is not None else None
+        looked_at = {"the stopping rule": wanted}
+        for schedule in self.options.schedules:
+            condition = schedule.condition()
+            monitor = condition.monitor if condition is not None else getattr(schedule, "monitor", None)
+            looked_at[f"the schedule `{schedule.keyword}`"] = monitor
+        for rule, monitor in looked_at.items():
+            if monitor is not None and monitor not in names:
+                missing = monitor in validated
+                raise RuntimeFault(
+                    "R0425",
+                    f"{rule} monitors {monitor}, "
+                    + ("but no samples are split off for validation" if missing else "which is not measured"),
+                    help="write `validate 10%` in the data section" if missing else f"measured: {', '.join(names)}",
+                )
         if wanted is None:
             return "val.error" if self.data.validation is not None else None
-        if wanted not in names:
-            missing = wanted in validated
-            raise RuntimeFault(
-                "R0425",
-                f"the stopping rule monitors {wanted}, "
-                + ("but no samples are split off for validation" if missing else "which is not measured"),
-                help="write `validate 10%` in the data section" if missing else f"measured: {', '.join(names)}",
-            )
         return wanted
 
     def _identity(self) -> dict[str, Any]:
@@ -258,7 +283,7 @@ class Trainer:
             raise write_fault(self.out, error) from error
         if resume:
             self._progress.note(f"nothing is saved in {self.out} yet: starting at the beginning")
-        state = TrainingState(self._identity(), sums={}, history=[])
+        state = TrainingState(self._identity(), sums={}, history=[], recent=[], ends={})
         self._log.rewrite([])
         self._log.write_recipe(
             {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dlc.compiler.averaging import Ema
 from dlc.compiler.errors import Diagnostic
 from dlc.compiler.frontend import Checked
 from dlc.compiler.recipe import Recipe
@@ -87,6 +88,27 @@ def test_steps_and_durations_have_units(recipe: Callable[..., Recipe]) -> None:
 
     assert (made.epochs, made.steps) == (None, 64_000)
     assert [(d.amount, d.unit) for d in made.schedules[0].at] == [(32_000, "step"), (1, "epoch")]
+
+
+def test_a_schedule_waits_for_a_condition(recipe: Callable[..., Recipe]) -> None:
+    made = recipe(schedule="constant(rate=0.01, until=train.error < 80%) then cyclic(0.001, rise=2 epochs)")
+
+    until = made.schedules[0].until
+    assert (until.monitor, until.relation, until.bound) == ("train.error", "<", 0.8)
+    assert made.schedules[1].rise.amount == 2
+
+
+def test_how_a_step_is_made_and_averaged(recipe: Callable[..., Recipe]) -> None:
+    made = recipe(batch="64", accumulate="4", average="ema(0.99, ramp=true)")
+
+    assert (made.batch, made.accumulate, made.average) == (64, 4, Ema(0.99, True))
+
+
+def test_a_group_is_frozen_and_another_decays_by_its_own_rate(recipe: Callable[..., Recipe]) -> None:
+    made = recipe(optimizer="sgd(lr=0.1), frozen for c1.*", regularize="l2(1e-4, except=bias), l2(1e-3) for fc")
+
+    assert [(g.optimizer.keyword, g.pattern) for g in made.optimizers] == [("sgd", None), ("frozen", "c1.*")]
+    assert [(r.rate, r.pattern, r.excluded) for r in made.regularizers] == [(1e-4, None, ("bias",)), (1e-3, "fc", ())]
 
 
 def test_a_model_is_given_its_arguments(recipe: Callable[..., Recipe]) -> None:

@@ -10,6 +10,11 @@ from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.training.metrics.error import Accuracy, TopKError
 from dlc.runtime.training.options import Interrupted
 from dlc.runtime.training.progress import Lines, Silent, duration, progress_on
+from dlc.runtime.training.schedules.base import Condition, Duration
+from dlc.runtime.training.schedules.constant import Constant
+from dlc.runtime.training.schedules.cosine import Cosine
+from dlc.runtime.training.schedules.cyclic import Cyclic
+from dlc.runtime.training.schedules.reduce_on_plateau import ReduceOnPlateau
 from dlc.runtime.training.stopping.early import Early
 from dlc.runtime.weights import load_weights
 
@@ -109,6 +114,43 @@ def test_a_run_that_broke_off_goes_on_to_the_same_bits(linear, tmp_path, stop):
     for name in ("last.safetensors", "best.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
     assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+
+
+WAITING = {
+    "plateau": (ReduceOnPlateau("val.loss", 0.5, 0, threshold=0.2),),
+    "until training": (Constant(rate_=0.01, until=Condition("train.loss", "<", 1.38)), Cosine()),
+    "until validation": (Constant(until=Condition("val.error", "<", 0.5)), Constant(rate_=0.01)),
+    "cyclic": (Cyclic(0.01, Duration(3, "step"), form="triangular2"),),
+}
+
+
+@pytest.mark.parametrize("stop", [6, 25, 28])
+@pytest.mark.parametrize("schedules", WAITING)
+def test_schedules_that_look_at_the_log_go_on_to_the_same_bits(linear, tmp_path, schedules, stop, monkeypatch):
+    monkeypatch.setattr("dlc.runtime.training.loop.WINDOW", 5)
+    settings = {"schedules": WAITING[schedules]}
+    linear.trainer(tmp_path / "whole", **settings).run()
+    with pytest.raises(KeyboardInterrupt):
+        linear.trainer(tmp_path / "broken", progress=StopsAt(stop), **settings).run()
+    linear.trainer(tmp_path / "broken", **settings).run(resume=True)
+
+    assert len({record["lr"] for record in lines(tmp_path / "whole")}) > 1
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+
+
+def test_a_warm_up_ends_when_the_training_error_is_low_enough(linear, tmp_path, monkeypatch):
+    monkeypatch.setattr("dlc.runtime.training.loop.WINDOW", 5)
+    schedules = (Constant(rate_=0.01, until=Condition("train.error", "<", 0.6)), Constant(rate_=0.2))
+    trainer = linear.trainer(tmp_path, schedules=schedules, augment=())
+    trainer.run()
+    rates = [float(seen["train.rate.0"]) for seen in trainer._step.seen]
+
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[-1] == pytest.approx(0.2)
+    assert sorted(rates) == rates
+    assert rates.index(rates[-1]) >= 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
