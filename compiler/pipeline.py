@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,13 +13,16 @@ import numpy as np
 from dlc.compiler.build import build_evaluation, build_inference
 from dlc.compiler.codegen import Compiled, compile_graph
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
+from dlc.compiler.description import describe
+from dlc.compiler.folding import folding
 from dlc.compiler.ir import Graph
 from dlc.compiler.ir.text import to_text
-from dlc.compiler.network import Network
-from dlc.compiler.passes import FoldBatchNorm, FoldConstants, Fuse, PackWeights, Simplify
+from dlc.compiler.network import Network, inference_form
+from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify
 from dlc.compiler.recipe import Recipe
+from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
-from dlc.runtime.artifact import Artifact, Manifest, TargetSpec
+from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
 from dlc.runtime.weights import match
@@ -35,10 +38,18 @@ def compile_inference(
 
     `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
     """
-    graph, folded = fold(build_inference(network), weights)
+    made = folding(network)
+    return compile_folded(made.network, made.fold(weights), target, batch=batch)
+
+
+def compile_folded(
+    network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None
+) -> tuple[Compiled, dict[str, np.ndarray]]:
+    """`compile_inference` of a network whose batch norms are folded."""
+    graph, constants = fold(build_inference(network), weights)
     graph = PackWeights(target.lanes)(Simplify()(graph))
     compiled = compile_graph(graph, target, batch=batch)
-    return compiled, pack(compiled, folded)
+    return compiled, pack(compiled, constants)
 
 
 def compile_evaluation(network: Network, target: AnyTarget) -> Compiled:
@@ -62,9 +73,8 @@ def compile_part(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
 
 
 def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
-    """Everything that depends on weights alone, computed now: batch norm ends up in its convolution's weights."""
-    graph = FoldBatchNorm()(Simplify()(graph))
-    return FoldConstants()(graph, weights)
+    """Everything that depends on weights alone, computed now."""
+    return FoldConstants()(Simplify()(graph), weights)
 
 
 def pack(compiled: Compiled, weights: Weights) -> dict[str, np.ndarray]:
@@ -86,17 +96,24 @@ def make_artifact(
     preprocessing: Preprocessing | None = None,
     source: Mapping[str, Any] | None = None,
     origin: str = "weights",
+    sizes: Sequence[Size] = (),
 ) -> Artifact:
     """A model compiled and ready to save or to run. Raises RuntimeFault (R0403) where weights do not match the network.
 
     `origin` names the weights' file in messages, `source` the data source that they were trained on (keyword and arguments).
+    `sizes` are those of images for which the artifact has programs, the first for its main one; empty: the network's.
     """
-    match(
+    weights = match(
         {name: spec.shape for name, spec in network.parameter_specs(training=False).items()},
         network.inference_weights(weights),
         origin,
     )
-    compiled, packed = compile_inference(network, weights, target, batch=batch)
+    network = at_sizes(network, sizes[:1]) if sizes else inference_form(network)
+    made = folding(network)
+    folded = made.fold(weights)
+    compiled, packed = compile_folded(made.network, folded, target, batch=batch)
+    stored = {**packed, **{name: array for name, array in folded.items() if name not in packed}}
+    variants = [make_variant(at_sizes(network, [size]), folded, stored, target, batch) for size in sizes[1:]]
     manifest = Manifest(
         model=network.name,
         program=compiled.program,
@@ -105,8 +122,25 @@ def make_artifact(
         preprocessing=preprocessing,
         source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
+        network=describe(network),
     )
-    return Artifact(manifest, compiled.library(), packed)
+    return Artifact(manifest, compiled.library(), stored, tuple(variants))
+
+
+def make_variant(
+    network: Network, folded: Weights, stored: Weights, target: AnyTarget, batch: int | None = None
+) -> Variant:
+    """A program for images of the network's size, over the weights `stored` in an artifact, from which it takes what it can.
+
+    `folded` are the canonical weights of the folded network.
+    """
+    compiled, packed = compile_folded(folding(network).network, folded, target, batch=batch)
+    own = {n: a for n, a in packed.items() if n not in stored or not _is_same(a, stored[n])}
+    return Variant(compiled.program, compiled.library(), own)
+
+
+def _is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def target_spec(target: AnyTarget) -> TargetSpec:
@@ -133,7 +167,8 @@ def stages() -> tuple[Stage, ...]:
         return build_inference(network)
 
     def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
-        return fold(build_inference(network), weights)[0]
+        made = folding(network)
+        return fold(build_inference(made.network), made.fold(weights))[0]
 
     def packed(network: Network, target: AnyTarget, weights: Weights) -> Graph:
         return PackWeights(target.lanes)(Simplify()(folded(network, target, weights)))

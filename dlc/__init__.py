@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlc.api import check, compile, train
     from dlc.compiler.errors import DlcError
+    from dlc.loading import load
     from dlc.measuring import evaluate
     from dlc.runtime.errors import RuntimeFault
-    from dlc.runtime.session import Session, load
+    from dlc.runtime.session import Session
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,7 @@ _HOME = {
     "check": "dlc.api",
     "compile": "dlc.api",
     "evaluate": "dlc.measuring",
-    "load": "dlc.runtime.session",
+    "load": "dlc.loading",
     "train": "dlc.api",
 }
 

@@ -138,16 +138,17 @@ def compile(
     batch: int | None = None,
     threads: int | None = None,
     settings: Settings = (),
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Session:
     """Compiles a model of a spec file; the result can be called, and saved with `.save(path)`.
 
     `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
-    number of samples per call; without, any number runs. Raises DlcError for mistakes in the spec, RuntimeFault for
-    weights that do not fit.
+    number of samples per call; without, any number runs. `sizes` are heights and widths of images: a program is compiled
+    for each, by default for the one in the spec. Raises DlcError for mistakes in the spec, RuntimeFault for weights that
+    do not fit.
     """
-    return compile_network(
-        one_network(spec, model=model, settings=settings), target=target, weights=weights, batch=batch, threads=threads
-    )
+    network = one_network(spec, model=model, settings=settings)
+    return compile_network(network, target=target, weights=weights, batch=batch, threads=threads, sizes=sizes)
 
 
 def compile_network(
@@ -157,11 +158,13 @@ def compile_network(
     weights: str | Path | Mapping[str, np.ndarray] | None = None,
     batch: int | None = None,
     threads: int | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Session:
     """Compiles an elaborated network; see `compile`."""
+    from dlc.loading import specialise
     from dlc.runtime.session import Session
 
-    return Session(_artifact(network, target, weights, batch), threads)
+    return Session(_artifact(network, target, weights, batch, sizes), threads, specialise)
 
 
 @dataclass(frozen=True)
@@ -189,10 +192,11 @@ def compile_to_file(
     batch: int | None = None,
     settings: Settings = (),
     partial: bool = False,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> CompileReport:
     """Compiles a model of a spec file for any target and writes the artifact, by default MODEL.dlc here.
 
-    With `partial`, weights that `weights` lacks, or has in another shape, are freshly initialised, and what the network
+    `sizes` are those of images for which the artifact has programs, the first for its main one (see `compile`). With `partial`, weights that `weights` lacks, or has in another shape, are freshly initialised, and what the network
     does not have is left; the report says which. Otherwise, RuntimeFault does.
     """
     from dlc.runtime.artifact import save_artifact
@@ -203,7 +207,7 @@ def compile_to_file(
     if partial and weights is not None:
         weights, differences = _partial(network, weights)
     path = Path(output) if output is not None else Path(f"{network.name}.dlc")
-    save_artifact(path, _artifact(network, target, weights, batch))
+    save_artifact(path, _artifact(network, target, weights, batch, sizes))
     seconds = time.perf_counter() - started
     return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences)
 
@@ -223,16 +227,24 @@ def _partial(
 
 
 def _artifact(
-    network: Network, target: str, weights: str | Path | Mapping[str, np.ndarray] | None, batch: int | None
+    network: Network,
+    target: str,
+    weights: str | Path | Mapping[str, np.ndarray] | None,
+    batch: int | None,
+    sizes: Sequence[tuple[int, int]],
 ) -> Any:
     import numpy as np
 
     from dlc.compiler.codegen.target import Target
+    from dlc.compiler.sizes import at_sizes
     from dlc.runtime.weights import load_weights
 
     chosen, origin = Target.parse(target), "the given arrays"
     if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
         raise DlcError.of("E0857", f"the batch must be a whole number from 1, not {batch!r}")
+    sizes = tuple(dict.fromkeys(sizes))
+    for size in sizes:
+        at_sizes(network, [size])
     if isinstance(weights, str | Path):
         origin = str(weights)
         weights = load_weights(weights)
@@ -244,7 +256,7 @@ def _artifact(
         weights = {name: np.asarray(array) for name, array in weights.items()}
     from dlc.compiler.pipeline import make_artifact  # tvm: over a second, after all that may still be wrong
 
-    return make_artifact(network, weights, chosen, batch=batch, origin=origin)
+    return make_artifact(network, weights, chosen, batch=batch, origin=origin, sizes=sizes)
 
 
 def show_after(

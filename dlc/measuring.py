@@ -13,6 +13,7 @@ import numpy as np
 
 from dlc.api import compile_network, one_network, vocabulary
 from dlc.compiler.errors import DlcError
+from dlc.loading import load
 from dlc.runtime.atomic import read_fault
 from dlc.runtime.data.resize import resize
 from dlc.runtime.data.sources.base import Source, Split
@@ -20,7 +21,7 @@ from dlc.runtime.device import cuda_device, machine
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.names import suggest
 from dlc.runtime.plan import BATCH, TensorSpec
-from dlc.runtime.session import Results, Session, load
+from dlc.runtime.session import Results, Session
 from dlc.runtime.training.evaluate import evaluate as measure
 from dlc.runtime.training.metrics.error import Error
 

@@ -1,9 +1,9 @@
 """The artifact: one `.dlc` file with a model's manifest, machine code and weights.
 
     64 bytes   header: magic, format, size of the manifest, size of the file, SHA-256 of the manifest
-    manifest   JSON: what the model is, its program, its target, and where code and weights lie
-    code       a shared object with the kernels
-    weights    safetensors, mapped into memory rather than read
+    manifest   JSON: what the model is, its network, its programs, its target, and where code and weights lie
+    code       a shared object with the kernels of each program
+    weights    safetensors, mapped into memory rather than read: one copy for all programs, as far as they read the same
 
 All parts start at multiples of 64 bytes. Loading compares sizes and the digests of all parts before any code is mapped, so
 a file that was cut off or changed by accident is refused. Digests do not protect against malice: an artifact is a program,
@@ -16,7 +16,7 @@ import hashlib
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,7 +62,7 @@ class Section(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """What the model is. `classes` are names by index, empty if unknown; `source` is the data source it was trained on (its
-    keyword and arguments), empty if unknown; `versions` say what made the file."""
+    keyword and arguments), empty if unknown; `versions` say what made the file; `network` is JSON that the compiler reads."""
 
     model: str
     program: Program
@@ -71,21 +71,57 @@ class Manifest(msgspec.Struct, frozen=True):
     preprocessing: Preprocessing | None = None
     source: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    network: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Other(msgspec.Struct, frozen=True):
+    program: Program
+    code: Section
 
 
 class _File(msgspec.Struct, frozen=True):
     manifest: Manifest
     code: Section
     weights: Section
+    others: tuple[_Other, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The model's program for images of another size, its shared object, and those of its weights that the artifact's main
+    program does not read in the same form."""
+
+    program: Program
+    code: bytes | memoryview
+    weights: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled model in memory: its manifest, its shared object, and its weights as kernels read them."""
+    """A compiled model in memory: its manifest, its shared object, and its weights.
+
+    `weights` holds what the kernels read, in the form in which they read it, and what else belongs to the network in canonical
+    form: all its weights can be had from them. `variants` are programs for images of other sizes.
+    """
 
     manifest: Manifest
     code: bytes | memoryview
     weights: Mapping[str, np.ndarray]
+    variants: tuple[Variant, ...] = ()
+
+
+Sizes = tuple[tuple[int, int], ...]
+"""Height and width of each input that is an image."""
+
+
+def image_sizes(program: Program) -> Sizes:
+    """The sizes of the images that a program takes."""
+    return tuple((spec.shape[2], spec.shape[3]) for spec in program.inputs if len(spec.shape) == 4)
+
+
+def show_sizes(sizes: Sizes) -> str:
+    """As people write it: 224x320; of several images, with commas."""
+    return ",".join(f"{height}x{width}" for height, width in sizes)
 
 
 def digest(data: memoryview) -> str:
@@ -106,15 +142,18 @@ def save_artifact(path: str | Path, artifact: Artifact) -> None:
 
     Raises RuntimeFault (R0110) where it cannot be written, a full disk included.
     """
-    blob = lay_out(artifact.weights)
-    code = memoryview(artifact.code).cast("B")
-    weights_start = aligned(len(code))
-    blank = _manifest(artifact.manifest, code, weights_start, "0" * 64, "0" * 64, blob.size)
+    own = {_own(v, name): array for v in artifact.variants for name, array in v.weights.items()}
+    blob = lay_out({**artifact.weights, **own})
+    codes = [memoryview(code).cast("B") for code in (artifact.code, *(v.code for v in artifact.variants))]
+    digests = [digest(code) for code in codes]
+    weights_start = sum(aligned(len(code)) for code in codes)
+    blank = _manifest(artifact, codes, digests, weights_start, "0" * 64, blob.size)
     start = aligned(_HEADER.size + len(blank))
     with replace_file(path) as file:
         file.write(bytes(start))
-        file.write(code)
-        file.write(bytes(weights_start - len(code)))
+        for code in codes:
+            file.write(code)
+            file.write(bytes(aligned(len(code)) - len(code)))
         blob.write(file)
         file.flush()
         size = start + weights_start + blob.size
@@ -122,17 +161,32 @@ def save_artifact(path: str | Path, artifact: Artifact) -> None:
             data = view[start + weights_start :]
             weights_digest = digest(data)
             data.release()
-        manifest = _manifest(artifact.manifest, code, weights_start, digest(code), weights_digest, blob.size)
+        manifest = _manifest(artifact, codes, digests, weights_start, weights_digest, blob.size)
         file.seek(0)
         file.write(_HEADER.pack(MAGIC, FORMAT, len(manifest), size, hashlib.sha256(manifest).digest()))
         file.write(manifest)
 
 
 def _manifest(
-    manifest: Manifest, code: memoryview, weights_start: int, code_digest: str, weights_digest: str, weights_size: int
+    artifact: Artifact,
+    codes: list[memoryview],
+    digests: list[str],
+    weights_start: int,
+    weights_digest: str,
+    weights_size: int,
 ) -> bytes:
-    sections = Section(0, len(code), code_digest), Section(weights_start, weights_size, weights_digest)
-    return msgspec.json.encode(_File(manifest, *sections))
+    sections, end = [], 0
+    for code, hashed in zip(codes, digests, strict=True):
+        sections.append(Section(end, len(code), hashed))
+        end += aligned(len(code))
+    others = tuple(_Other(v.program, s) for v, s in zip(artifact.variants, sections[1:], strict=True))
+    weights = Section(weights_start, weights_size, weights_digest)
+    return msgspec.json.encode(_File(artifact.manifest, sections[0], weights, others))
+
+
+def _own(variant: Variant, name: str) -> str:
+    """What a weight that only a variant reads is called in the file."""
+    return f"{show_sizes(image_sizes(variant.program))}/{name}"
 
 
 def load_artifact(path: str | Path) -> Artifact:
@@ -161,17 +215,22 @@ def load_artifact(path: str | Path) -> Artifact:
             "R0103", f"the manifest of {path} is not of this version of dlc: {error}", help="compile the model again"
         ) from error
     start = aligned(_HEADER.size + manifest_size)
-    parts = {}
-    for name, section in (("code", content.code), ("weights", content.weights)):
+    parts: list[memoryview] = []
+    for section in (content.weights, content.code, *(other.code for other in content.others)):
         begin = start + section.offset
         part = data[begin : begin + section.size]
         if len(part) != section.size or digest(part) != section.digest:
-            raise _damaged(path, name)
-        parts[name] = part
+            raise _damaged(path, "code" if parts else "weights")
+        parts.append(part)
     if content.manifest.program.device == "cpu":
         check_cpu(content.manifest.target.triple, content.manifest.target.features)
-    weights, _ = parse(parts["weights"], str(path))
-    return Artifact(content.manifest, parts["code"], weights)
+    weights, _ = parse(parts[0], str(path))
+    variants = []
+    for other, code in zip(content.others, parts[2:], strict=True):
+        blank = Variant(other.program, code, {})
+        own = {spec.name: _own(blank, spec.name) for spec in other.program.weights}
+        variants.append(replace(blank, weights={n: weights.pop(key) for n, key in own.items() if key in weights}))
+    return Artifact(content.manifest, parts[1], weights, tuple(variants))
 
 
 def read_manifest(path: str | Path) -> Manifest:

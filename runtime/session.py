@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dlc.runtime.arrays import aligned_copy, describe, is_aligned
-from dlc.runtime.artifact import Artifact, Manifest, load_artifact, save_artifact
+from dlc.runtime.artifact import (
+    Artifact,
+    Manifest,
+    Sizes,
+    Variant,
+    image_sizes,
+    load_artifact,
+    save_artifact,
+    show_sizes,
+)
 from dlc.runtime.data.pictures import read_picture
 from dlc.runtime.device import require_device
 from dlc.runtime.errors import RuntimeFault
@@ -19,13 +29,18 @@ from dlc.runtime.names import suggest
 from dlc.runtime.plan import TensorSpec
 
 
-def load(path: str | Path, threads: int | None = None) -> Session:
+Specialise = Callable[[Artifact, Sizes], Variant]
+"""Makes a program for images of other sizes. Raises RuntimeFault where there can be none."""
+
+
+def load(path: str | Path, threads: int | None = None, specialise: Specialise | None = None) -> Session:
     """Opens an artifact that `dlc compile`, `dlc train` or `Session.save` wrote. The compiler is not needed.
 
-    `threads` is the number of cores a call may use, None for all. Raises RuntimeFault where the file is missing, cut off,
-    damaged, no artifact, of another version, or made for another machine.
+    `threads` is the number of cores a call may use, None for all. `specialise` makes programs for images of sizes that the
+    artifact has none for; without it they are refused. Raises RuntimeFault where the file is missing, cut off, damaged, no
+    artifact, of another version, or made for another machine.
     """
-    return Session(load_artifact(path), threads)
+    return Session(load_artifact(path), threads, specialise)
 
 
 class Results(Mapping[str, np.ndarray]):
@@ -68,15 +83,23 @@ class Session:
 
     Called with one array per input, by position or by name, it returns the output, or `Results` if there are several.
     Arrays are numpy's, or anything that speaks DLPack, of exactly the type and shape that `inputs` says; the first
-    dimension is the number of samples, which may differ from call to call. Arrays that are contiguous and start at a
+    dimension is the number of samples, which may differ from call to call. Images may have another height and width than
+    `inputs` says where the network does not depend on them: `sizes` are those for which there is a program already, for
+    others one is compiled at the first call, where the compiler is installed. Arrays that are contiguous and start at a
     multiple of 64 bytes are read where they are. Nothing is converted silently. Any number of threads may call at once.
     """
 
-    def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
-        require_device(artifact.manifest.program.device)
+    def __init__(self, artifact: Artifact, threads: int | None = None, specialise: Specialise | None = None) -> None:
+        program = artifact.manifest.program
+        require_device(program.device)
         self._artifact = artifact
-        weights = {name: _usable(array) for name, array in artifact.weights.items()}
-        self._executor = Executor(artifact.manifest.program, load_code(artifact.code), weights, threads)
+        self._specialise = specialise
+        self._weights = {spec.name: _usable(artifact.weights[spec.name]) for spec in program.weights}
+        self._executor = Executor(program, load_code(artifact.code), self._weights, threads)
+        self._sizes = image_sizes(program)
+        self._variants = {image_sizes(v.program): v for v in artifact.variants}
+        self._others: dict[Sizes, Executor] = {}
+        self._making = threading.Lock()
         self._positions = {spec.name: i for i, spec in enumerate(self.inputs)}
         self._names = [spec.name for spec in self.outputs]
         self._only = len(self._names) == 1
@@ -97,13 +120,19 @@ class Session:
         return self._artifact.manifest.program.outputs
 
     @property
+    def sizes(self) -> tuple[Sizes, ...]:
+        """The sizes of images for which there is a program: for each, height and width of every input that is an image."""
+        return tuple(dict.fromkeys((self._sizes, *self._variants, *self._others))) if self._sizes else ()
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes by index; empty if the artifact holds none."""
         return self._artifact.manifest.classes
 
     @property
     def executor(self) -> Executor:
-        """What runs the program: memory plans, and runs with arrays given for the outputs."""
+        """What runs the program for images of the size that `inputs` says: memory plans, and runs with arrays given for the
+        outputs."""
         return self._executor
 
     @property
@@ -113,13 +142,18 @@ class Session:
 
     @threads.setter
     def threads(self, count: int | None) -> None:
-        self._executor.threads = count
+        for executor in (self._executor, *self._others.values()):
+            executor.threads = count
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The output as a new array, or `Results` for several. Raises RuntimeFault for arrays that do not fit."""
         if named or len(arrays) != len(self._positions):
             arrays = self._arranged(arrays, named)
-        results = self._executor.execute(arrays)
+        executor = self._others.get(_sizes_of(arrays), self._executor) if self._others else self._executor
+        try:
+            results = executor.execute(arrays)
+        except RuntimeFault as fault:
+            results = self._executor_for(arrays, fault).execute(arrays)
         if self._only:
             return results[0]
         return Results(dict(zip(self._names, results, strict=True)))
@@ -151,7 +185,50 @@ class Session:
         """The time of every step for these inputs: medians of `repeats` runs."""
         if named or len(arrays) != len(self._positions):
             arrays = self._arranged(arrays, named)
-        return self._executor.profile({s.name: a for s, a in zip(self.inputs, arrays, strict=True)}, repeats)
+        named = {s.name: a for s, a in zip(self.inputs, arrays, strict=True)}
+        executor = self._others.get(_sizes_of(arrays), self._executor)
+        try:
+            return executor.profile(named, repeats)
+        except RuntimeFault as fault:
+            return self._executor_for(arrays, fault).profile(named, repeats)
+
+    def _executor_for(self, arrays: Sequence[Any], fault: RuntimeFault) -> Executor:
+        """What runs images of the arrays' sizes, made now if need be. Raises `fault` where these are not what it is about."""
+        sizes = _sizes_of(arrays)
+        if fault.code != "R0204" or sizes == self._sizes or not self._differ_in_size_alone(arrays):
+            raise fault
+        with self._making:
+            if sizes not in self._others:
+                variant = self._variants.get(sizes)
+                if variant is None and self._specialise is None:
+                    raise self._no_program(sizes) from fault
+                if variant is None and self._specialise is not None:
+                    variant = self._specialise(self._artifact, sizes)
+                assert variant is not None
+                own = {name: _usable(array) for name, array in variant.weights.items()}
+                weights = {
+                    spec.name: own.get(spec.name, self._weights.get(spec.name)) for spec in variant.program.weights
+                }
+                self._others[sizes] = Executor(variant.program, load_code(variant.code), weights, self.threads)
+        return self._others[sizes]
+
+    def _differ_in_size_alone(self, arrays: Sequence[Any]) -> bool:
+        """Whether each array has the dimensions of its input, and the same sizes but for samples, height and width."""
+        for spec, array in zip(self.inputs, arrays, strict=True):
+            shape = tuple(getattr(array, "shape", ()))
+            fixed = slice(1, 2) if len(spec.shape) == 4 else slice(1, None)
+            if len(shape) != len(spec.shape) or shape[fixed] != spec.shape[fixed]:
+                return False
+        return True
+
+    def _no_program(self, sizes: Sizes) -> RuntimeFault:
+        have = " and ".join(show_sizes(s) for s in self.sizes)
+        return RuntimeFault(
+            "R0218",
+            f"{self.manifest.model} has no program for images of {show_sizes(sizes)}, it has one for {have}",
+            help="add one when compiling: dlc compile SPEC "
+            + " ".join(f"--size {show_sizes(s)}" for s in (*self.sizes, sizes)),
+        )
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{s.name}: {describe(s.shape)}" for s in self.inputs)
@@ -177,6 +254,12 @@ class Session:
             if name not in ordered:
                 raise RuntimeFault("R0208", f"input {name!r} is missing", help=f"pass {expected}")
         return tuple(ordered[name] for name in self._positions)
+
+
+def _sizes_of(arrays: Sequence[Any]) -> Sizes:
+    """Height and width of each array that may be a batch of images."""
+    shapes = [tuple(getattr(array, "shape", ())) for array in arrays]
+    return tuple((int(shape[2]), int(shape[3])) for shape in shapes if len(shape) == 4)
 
 
 def _usable(array: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ class Assembly:
     parameter_elements: int = 0
     prepared: int = 0  # stages that `repeat` and `chain` have made
     broken: bool = False  # a mistake left an unknown value behind
+    measured: Span | None = None  # the first place where a height or a width was read
 
     def add_input(self, evaluator: Evaluator, node: ast.Input, shape: Any) -> Tensor | Poison:
         """`input name: shape`; POISON where the shape is none."""
@@ -151,7 +152,8 @@ class Assembly:
 
     def network(self, name: str, span: Span | None) -> Network:
         """The network as it stands."""
-        return Network(name, tuple(self.inputs), tuple(self.calls), tuple(self.outputs), span)
+        measured = "" if self.measured is None else str(self.measured)
+        return Network(name, tuple(self.inputs), tuple(self.calls), tuple(self.outputs), span, measured)
 
 
 SHAPES = "`[channels, height, width]` for images, `[features]` for vectors; the batch is implicit"

@@ -296,6 +296,8 @@ class Evaluator(Evaluation):
         if name not in FACTS:
             help = did_you_mean(name, FACTS) or f"there are {listing(FACTS)}"
             return self.error("E0404", f"a tensor has no `{name}`", node.name.span, help=help)
+        if name in ("height", "width", "shape"):
+            self.assembly.measured = self.assembly.measured or node.span
         if name == "shape":
             return list(value.shape)
         axis = {"channels": 0, "features": 0, "height": 1, "width": 2}[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlc.compiler.frontend import ast
@@ -111,7 +111,7 @@ def _model(
         network = _model(evaluator, *called, declaration.definition.span)
         if network is None:
             return None
-        network = Network(model.name, network.inputs, network.calls, network.outputs, declaration.name.span)
+        network = replace(network, name=model.name, span=declaration.name.span)
         if expected:
             _expect(evaluator, declaration.body, env, network)
         return network

@@ -1,9 +1,9 @@
 """Passes: graph to graph (or graph and weights to graph and weights), each a frozen dataclass of its options."""
 
-from dlc.compiler.passes.fold import FoldBatchNorm, FoldConstants
+from dlc.compiler.passes.fold import FoldConstants
 from dlc.compiler.passes.fuse import Fuse, Kernel
 from dlc.compiler.passes.pack_weights import PackWeights
 from dlc.compiler.passes.recompute import Recompute
 from dlc.compiler.passes.simplify import Simplify
 
-__all__ = ["FoldBatchNorm", "FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify"]
+__all__ = ["FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import BATCH, JSON, MODEL, SETTINGS, SPEC, TARGET, WEIGHTS, emit_json
+from dlc.commands.options import BATCH, JSON, MODEL, SETTINGS, SPEC, TARGET, WEIGHTS, ImageSize, emit_json
 
 
 @click.command(name="compile")
@@ -18,6 +18,13 @@ from dlc.commands.options import BATCH, JSON, MODEL, SETTINGS, SPEC, TARGET, WEI
     "--partial", is_flag=True, help="Take those of the --weights whose name and shape fit; say what does not."
 )
 @BATCH
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=ImageSize(),
+    help="Size of the images; default: the spec's. Given several times, the artifact has a program for each.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The artifact; default: MODEL.dlc.")
 @SETTINGS
 @JSON
@@ -28,6 +35,7 @@ def command(
     weights: Path | None,
     partial: bool,
     batch: int | None,
+    sizes: tuple[tuple[int, int], ...],
     output: Path | None,
     settings: tuple[str, ...],
     as_json: bool,
@@ -38,7 +46,15 @@ def command(
     if partial and weights is None:
         raise click.UsageError("--partial is about --weights, which is not given")
     result = api.compile_to_file(
-        spec, output, model=model, target=target, weights=weights, batch=batch, settings=settings, partial=partial
+        spec,
+        output,
+        model=model,
+        target=target,
+        weights=weights,
+        batch=batch,
+        settings=settings,
+        partial=partial,
+        sizes=sizes,
     )
     for line in result.differences:
         click.echo(line, err=True)

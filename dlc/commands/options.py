@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
+
+
+class ImageSize(click.ParamType):
+    """Height and width of an image: 224x320, or one number for both."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """The two numbers."""
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no size: write height x width, as in 224x320", param, ctx)
+        return int(found[1]), int(found[2] or found[1])
+
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")

@@ -21,7 +21,7 @@ from dlc.compiler.ops.normalization import batch_norm_inference, batch_norm_trai
 from dlc.compiler.ops.pooling import avg_pool, max_pool
 from dlc.compiler.ops.reduction import mean
 from dlc.compiler.ops.shape import flatten, transpose
-from dlc.compiler.passes import FoldBatchNorm, PackWeights, Simplify
+from dlc.compiler.passes import PackWeights, Simplify
 from dlc.runtime.library import load_code
 
 
@@ -85,7 +85,7 @@ def test_lenet_is_seven_kernels_that_compute_what_the_interpreter_does(given, we
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_residual_network_computes_what_the_interpreter_does(given, weight, check_compiled, batch):
-    check_compiled(packed(FoldBatchNorm()(Simplify()(resnet(given, weight)))), batch)
+    check_compiled(packed(resnet(given, weight)), batch)
 
 
 def test_the_training_step_of_lenet_computes_what_the_interpreter_does(given, weight, check_compiled):
