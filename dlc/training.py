@@ -14,11 +14,12 @@ from dlc.api import Settings, recipe_of
 from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import initial_averages, initial_state, initial_weights
 from dlc.compiler.recipe import Recipe
+from dlc.data import compiled_warps, load_data
 from dlc.reporting import write_evaluation, write_report
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import save_artifact
 from dlc.runtime.atomic import write_fault
-from dlc.runtime.data.prepare import Prepared, prepare
+from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Source
 from dlc.runtime.executor import Executor, StepTime
 from dlc.runtime.training.checkpoint import BEST, RESUME, average_of
@@ -86,6 +87,7 @@ def train(
         options_of(plan),
         folder,
         progress_on() if progress else Silent(),
+        compiled_warps(threads),
     )
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
@@ -172,39 +174,6 @@ def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int
     constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
     weights = {s.name: constants[s.name] if s.name in constants else arrays[s.name] for s in compiled.program.weights}
     return Executor(compiled.program, compiled.function, weights, threads)
-
-
-def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
-    """The recipe's samples, split and prepared.
-
-    Raises DlcError where they do not fit the network, RuntimeFault where an augmentation does not suit them.
-    """
-    data = recipe.data
-    dataset = data.source.load(directory)
-    prepared = prepare(dataset, validate=data.validate, size=data.resize, normalize=data.normalize)
-    (image,) = recipe.network.inputs[:1]
-    shape = tuple(int(n) for n in prepared.train.images.shape[1:])
-    if shape != image.shape:
-        fits = shape[0] == image.shape[0]
-        raise DlcError.of(
-            "E0833",
-            f"the network takes images of {list(image.shape)}, the data set {data.name} has {list(shape)}",
-            span=data.span,
-            help=f"write `resize {image.shape[1]}` in the data section" if fits else "the number of channels differs",
-        )
-    for transform in data.augment:
-        transform.apply(prepared.train.images[:1].astype(np.float32), np.random.default_rng(0))
-    for term in recipe.losses:
-        output = next(o for o in recipe.network.outputs if o.name == term.output)
-        classes = output.tensor.shape[0]
-        if classes < len(prepared.classes):
-            raise DlcError.of(
-                "E0834",
-                f"the output {term.output} has {classes} scores, the data set {data.name} has {len(prepared.classes)} classes",
-                span=term.span,
-                help=f"set the model's number of classes to {len(prepared.classes)}",
-            )
-    return prepared
 
 
 def options_of(recipe: Recipe) -> TrainingOptions:

@@ -84,11 +84,15 @@ def _allow(count: int) -> None:
 
 
 def enter(count: int) -> None:
-    """Called before kernels run on this thread: they will use `count` threads, fewer while other callers run too."""
-    active = _active
-    active[threading.get_ident()] = None
-    if len(active) > 1:
-        count = max(1, count // len(active))
+    """Called before kernels run on this thread: they will use `count` threads, fewer while other callers run too.
+
+    A caller that wants one thread takes nothing from the others: what prepares batches should not halve the step.
+    """
+    if count > 1:
+        active = _active
+        active[threading.get_ident()] = None
+        if len(active) > 1:
+            count = max(1, count // len(active))
     if _pool.count != count:
         _resize(count)
 

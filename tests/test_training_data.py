@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dlc.api import recipe_of, train
+from dlc.compiler.errors import DlcError
+from dlc.data import load_data
 from dlc.runtime.errors import RuntimeFault
-from dlc.training import load_data
 
 SPEC = """
 model M {
@@ -36,7 +37,7 @@ def test_a_crop_of_another_size_stops_before_an_earlier_run_is_replaced(tmp_path
     out.mkdir()
     (out / "best.safetensors").write_bytes(b"an earlier run's")
 
-    with pytest.raises(RuntimeFault, match=r"crop\(20\)"):
+    with pytest.raises(DlcError, match=r"has \[1, 20, 20\] after augmentation"):
         train(spec, out=out)
 
     assert (out / "best.safetensors").read_bytes() == b"an earlier run's"

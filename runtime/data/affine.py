@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.deferred import np
 
 BEFORE, AFTER = 1, 2
@@ -39,7 +40,10 @@ class Warp(Protocol):
 def frame(images: np.ndarray) -> np.ndarray:
     """Images [n, c, h, w] inside a border of zeros, [n, c, h + 3, w + 3], so that no sample needs a test."""
     n, channels, height, width = images.shape
-    framed = np.zeros((n, channels, height + BEFORE + AFTER, width + BEFORE + AFTER), images.dtype)
+    shape = (n, channels, height + BEFORE + AFTER, width + BEFORE + AFTER)
+    framed = aligned_empty(shape, images.dtype)
+    framed[:, :, :BEFORE], framed[:, :, -AFTER:] = 0, 0
+    framed[..., :BEFORE], framed[..., -AFTER:] = 0, 0
     framed[:, :, BEFORE:-AFTER, BEFORE:-AFTER] = images
     return framed
 
@@ -108,10 +112,3 @@ def _mix(flat: np.ndarray, start: np.ndarray, share: np.ndarray) -> np.ndarray:
     mixed *= share
     mixed += left
     return mixed
-
-
-def moved(images: np.ndarray, matrix: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Images [n, c, h, w], moved about their centres: float32 of the same shape."""
-    size = images.shape[2], images.shape[3]
-    one = np.ones((images.shape[1], 1, 1), np.float32)
-    return warp(frame(images), coefficients(matrix, translation, size, size), one, 0 * one, size=size)

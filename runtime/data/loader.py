@@ -1,29 +1,30 @@
-"""Batches for the training step, by step number, made ahead of need by a thread of their own."""
+"""Batches for the training step, by step number, made ahead of need by threads of their own."""
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from dlc.runtime.arrays import aligned_empty
+from dlc.runtime.data.augment import Augmenter, Begun, MakeWarp, plain_warp
 from dlc.runtime.data.mix import Mix
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.data.sources.base import Split
-from dlc.runtime.data.streams import AUGMENT, generator, permutation
+from dlc.runtime.data.streams import permutation
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.errors import RuntimeFault
 
-AHEAD = 4
-"""Batches that wait, finished, in front of the step."""
+AHEAD = 3
+"""Batches that wait, finished or begun, in front of the step, beside those that the workers make."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images float32 [n, c, h, w], 64-byte aligned, and labels int32 [n].
+    """Normalised images float32 [n, c, h, w], and labels int32 [n].
 
     `mix` is there where the recipe's augmentation mixes images (mixup, cutmix), then in every batch; else it is None.
     """
@@ -36,8 +37,9 @@ class Batch:
 class Loader:
     """Training batches of one size. Step s belongs to epoch s // steps_per_epoch; each epoch has its own order.
 
-    A batch depends on (seed, step) alone, so training can begin at any step. The last samples of an epoch's order, too
-    few for a batch, are left out of that epoch: another few in each.
+    A batch depends on (seed, step) alone, so training can begin at any step, and a sample's augmentation on (seed, epoch,
+    sample), whatever the batch size and the number of workers. The last samples of an epoch's order, too few for a batch,
+    are left out of that epoch: another few in each.
     """
 
     def __init__(
@@ -48,67 +50,65 @@ class Loader:
         batch: int,
         augment: Sequence[Transform] = (),
         seed: int = 0,
+        make_warp: MakeWarp = plain_warp,
     ) -> None:
-        """Raises RuntimeFault where there are fewer samples than one batch takes."""
+        """`make_warp` gives the function that moves pixels, numpy's if not said.
+
+        Raises RuntimeFault where there are fewer samples than one batch takes, or an augmentation does not suit them.
+        """
         if len(split.labels) < batch:
             raise RuntimeFault(
                 "R0316",
                 f"a batch takes {batch} samples, but the training part has {len(split.labels)}",
                 help="make `batch` smaller",
             )
-        self.split, self.batch, self.augment, self.seed = split, batch, tuple(augment), seed
+        self.split, self.batch, self.seed = split, batch, seed
         self.steps_per_epoch = len(split.labels) // batch
-        self._normalize = preprocessing.normalizer(255.0 if split.images.dtype == np.uint8 else 1.0)
-        self._order = (-1, np.empty(0, np.int64))
+        normalize = preprocessing.normalizer(255.0 if split.images.dtype == np.uint8 else 1.0)
+        self._augmenter = Augmenter(augment, split.images, normalize, batch=batch, seed=seed, make_warp=make_warp)
+        self._orders: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
 
     def at(self, step: int) -> Batch:
         """The batch of one step, counted from 0 over all epochs."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        kept, order = self._order
-        if kept != epoch:
-            order = permutation(self.seed, epoch, len(self.split.labels))
-            self._order = (epoch, order)
-        chosen = order[index * self.batch : (index + 1) * self.batch]
-        images = self.split.images[chosen]
-        if self.augment:
-            images = images.astype(np.float32)
-            for stream, transform in enumerate(self.augment, AUGMENT):
-                images = transform.apply(images, generator(stream, self.seed, epoch, index))
-        return Batch(self._normalize(images, aligned_empty(images.shape, "float32")), self.split.labels[chosen])
+        return self._finish(self._begin(step))
 
-    def batches(self, start: int, stop: int) -> Generator[Batch]:
-        """The batches of the steps from `start` to before `stop`, in order, made ahead by a thread.
+    def batches(self, start: int, stop: int, workers: int = 1) -> Generator[Batch]:
+        """The batches of the steps from `start` to before `stop`, in order, made ahead by threads; by the caller's with
+        `workers` 0. Their number makes no difference to any batch.
 
-        What goes wrong in the thread is raised here; closing the iterator ends the thread.
+        What goes wrong in a thread is raised here; closing the iterator ends the threads.
         """
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(AHEAD)
-        ended = threading.Event()
-
-        def put(item: Batch | BaseException) -> bool:
-            while not ended.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        def work() -> None:
-            try:
-                for step in range(start, stop):
-                    if not put(self.at(step)):
-                        return
-            except BaseException as error:  # Handed to the caller, whatever it is.
-                put(error)
-
-        thread = threading.Thread(target=work, name="dlc-loader", daemon=True)
-        thread.start()
+        if workers < 1:
+            yield from map(self.at, range(start, stop))
+            return
+        brief = self._augmenter.brief
+        waiting: deque[Future[Begun | Batch]] = deque()
+        pool = ThreadPoolExecutor(workers, "dlc-loader")
         try:
-            for _ in range(start, stop):
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            ahead = start
+            for step in range(start, stop):
+                while ahead < min(stop, step + workers + AHEAD):
+                    waiting.append(pool.submit(self._begin if brief else self.at, ahead))
+                    ahead += 1
+                made = waiting.popleft().result()
+                # What is left of a batch that waits begun is shared by all cores: no worker takes one from the step.
+                yield made if isinstance(made, Batch) else self._finish(made)
         finally:
-            ended.set()
-            thread.join()
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(self, step: int) -> Begun:
+        epoch, index = divmod(step, self.steps_per_epoch)
+        chosen = self._order(epoch)[index * self.batch : (index + 1) * self.batch]
+        return self._augmenter.begin(self.split.images[chosen], self.split.labels[chosen], chosen, epoch)
+
+    def _finish(self, begun: Begun) -> Batch:
+        images, mix = self._augmenter.finish(begun)
+        return Batch(images, begun.labels, mix)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        with self._lock:
+            if epoch not in self._orders:
+                self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1}
+                self._orders[epoch] = permutation(self.seed, epoch, len(self.split.labels))
+            return self._orders[epoch]

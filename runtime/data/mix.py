@@ -11,9 +11,9 @@ import numpy as np
 class Mix:
     """The second label of each image of a mixed batch, and how much of the first there is in it.
 
-    Image i of the batch is `share[i]` of a sample with the batch's own label and `1 - share[i]` of one with `labels[i]`;
-    its loss is `share[i] * loss(labels of the batch) + (1 - share[i]) * loss(labels)`. `labels` is int32 [n], `share`
-    float32 [n] between 0 and 1; where nothing was mixed the share is 1 and both labels are equal.
+    Image i is `share[i]` of a sample with the batch's own label and `1 - share[i]` of one with `labels[i]`; its loss is
+    `share[i] * loss(label of the batch) + (1 - share[i]) * loss(labels[i])`. `labels` is int32 [n], `share` float32 [n]
+    between 0 and 1.
     """
 
     labels: np.ndarray

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlc.runtime.data.preprocessing import Preprocessing, statistics
+from dlc.runtime.data.preprocessing import Preprocessing, middle, statistics
 from dlc.runtime.data.resize import resize
 from dlc.runtime.data.sources.base import Dataset, Split
 from dlc.runtime.data.split import stratified
@@ -39,19 +39,30 @@ def prepare(
     validate: float = 0.0,
     size: tuple[int, int] | None = None,
     normalize: Normalization = None,
+    window: tuple[int, int] | None = None,
 ) -> Prepared:
     """Scales all images to `size` (height, width), splits the fraction `validate` off the training part, stratified and
     always the same, and takes mean and deviation from what is left of it.
 
-    Raises RuntimeFault where the fraction leaves a part empty or `normalize` does not suit the images.
+    `window` is the size of the images that augmentation makes, where it is another: the network then sees the middle of
+    images outside of training, and means per pixel are those of the middle. Raises RuntimeFault where the fraction leaves
+    a part empty, `normalize` does not suit the images, or the window is larger than they are.
     """
     height, width = size if size is not None else dataset.train.images.shape[2:]
     train, test = (Split(resize(split.images, height, width), split.labels) for split in (dataset.train, dataset.test))
     validation = None
     if validate:
         train, validation = _divide(train, validate)
-    mean, std = _normalization(train.images, normalize)
-    preprocessing = Preprocessing(train.images.shape[1], height, width, mean, std)
+    crop = window if window != (height, width) else None
+    if crop is not None and (crop[0] > height or crop[1] > width):
+        raise RuntimeFault(
+            "R0320",
+            f"augmentation makes images of {crop[0]}x{crop[1]} out of images of {height}x{width}",
+            help=f"write `resize {max(crop)}`, or more, in the data section",
+        )
+    seen = train.images if crop is None else middle(train.images, crop)
+    mean, std = _normalization(seen if normalize == "per_pixel" else train.images, normalize)
+    preprocessing = Preprocessing(train.images.shape[1], height, width, mean, std, crop)
     fingerprint = _fingerprint((train, test) if validation is None else (train, validation, test))
     return Prepared(train, validation, test, dataset.classes, preprocessing, fingerprint)
 

@@ -33,6 +33,7 @@ class Preprocessing(msgspec.Struct, frozen=True):
     in units of 0..1. Both hold one number per channel, or one per value in channels, height, width order.
     A resize scales the whole image (see `resize`); it neither pads nor crops. uint8 images are rounded to uint8 again
     after it, so that a resized data set can be kept as bytes and gives the same numbers as an image resized in use.
+    With `crop` (height, width) the network sees the middle of the resized image, and means per value are of that size.
     """
 
     channels: int
@@ -40,6 +41,12 @@ class Preprocessing(msgspec.Struct, frozen=True):
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: tuple[int, int] | None = None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of what the network sees."""
+        return self.crop or (self.height, self.width)
 
     def apply(self, images: np.ndarray) -> np.ndarray:
         """Images of any size -> float32 [n, channels, height, width], ready for the network.
@@ -56,13 +63,13 @@ class Preprocessing(msgspec.Struct, frozen=True):
         return self.normalize(images)
 
     def normalize(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Images [n, channels, height, width] -> float32, `(x - mean) / std`; uint8 counts 0..255."""
-        return self.normalizer(255.0 if images.dtype == np.uint8 else 1.0)(images, out)
+        """Resized images [n, channels, height, width] -> the middle of them, float32, `(x - mean) / std`; uint8 counts 0..255."""
+        return self.normalizer(255.0 if images.dtype == np.uint8 else 1.0)(middle(images, self.window), out)
 
     def normalizer(self, unit: float) -> Normalizer:
         """`(x / unit - mean) / std`, ready to be used on many batches; `unit` is what counts as 1."""
         per_channel = len(self.mean) == self.channels
-        shape = (self.channels, 1, 1) if per_channel else (self.channels, self.height, self.width)
+        shape = (self.channels, 1, 1) if per_channel else (self.channels, *self.window)
         mean = np.asarray(self.mean, np.float64).reshape(shape)
         std = np.asarray(self.std, np.float64).reshape(shape)
         return Normalizer((1.0 / (unit * std)).astype(np.float32), (-mean / std).astype(np.float32))
@@ -94,6 +101,12 @@ class Preprocessing(msgspec.Struct, frozen=True):
             f"expected images of {channels} channel{'s' if channels != 1 else ''}, got an array of shape {list(shape)}",
             help=f"give [n, {channels}, height, width] or [{channels}, height, width]",
         )
+
+
+def middle(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of images [..., h, w], `size` (height, width) of it, rounded to the upper left (a view)."""
+    top, left = (images.shape[-2] - size[0]) // 2, (images.shape[-1] - size[1]) // 2
+    return images[..., top : top + size[0], left : left + size[1]]
 
 
 def statistics(images: np.ndarray, *, per_pixel: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.affine import moved
-from dlc.runtime.data.transforms.base import Transform
+from dlc.runtime.data.draws import Draws
+from dlc.runtime.data.transforms.base import Geometric, Places, Size
 from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)
-class Scale(Transform):
+class Scale(Geometric):
     """Enlarges or shrinks each image about its centre by a factor between `low` and `high`, all equally likely.
 
     `scale(0.9, 1.1)`: a factor above 1 enlarges. Height and width keep their ratio. Bilinear; what comes into view is 0.
@@ -30,8 +30,7 @@ class Scale(Transform):
         if not self.low <= self.high < math.inf:
             raise ArgumentError("high", f"must be at least `low`, {self.low}, not {self.high}")
 
-    def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
-        """[n, c, h, w] -> float32 of the same shape."""
-        factor = 1.0 / generators.uniform(self.low, self.high, size=len(images))
-        matrix = factor[:, None, None] * np.eye(2)
-        return moved(images, matrix, np.zeros((len(images), 2)))
+    def places(self, draws: Draws, source: Size) -> Places:
+        """One factor for each image."""
+        factor = 1.0 / draws.uniform(self.low, self.high)
+        return Places(factor[:, :, None] * np.eye(2), np.zeros((len(draws), 2)))

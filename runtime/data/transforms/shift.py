@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.transforms.base import Transform
-from dlc.runtime.data.windows import windows
+from dlc.runtime.data.draws import Draws
+from dlc.runtime.data.transforms.base import Geometric, Places, Size, unmoved
 from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)
-class Shift(Transform):
+class Shift(Geometric):
     """Moves each image by a whole number of pixels, up to `pixels` in each direction, all equally likely.
 
     What comes into view is 0 (black).
@@ -26,10 +26,7 @@ class Shift(Transform):
         if self.pixels < 0:
             raise ArgumentError("pixels", f"must be 0 or more, not {self.pixels}")
 
-    def apply(self, images: np.ndarray, generators: np.random.Generator) -> np.ndarray:
-        """[n, c, h, w] -> the same shape and type."""
-        n, _, height, width = images.shape
-        reach = self.pixels
-        corners = generators.integers(0, 2 * reach + 1, size=(n, 2))
-        framed = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)))
-        return windows(framed, corners, height, width)
+    def places(self, draws: Draws, source: Size) -> Places:
+        """Two whole numbers for each image: down and to the right."""
+        matrix, _ = unmoved(len(draws))
+        return Places(matrix, draws.integers(-self.pixels, self.pixels, 2).astype(np.float64))

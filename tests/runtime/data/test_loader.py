@@ -58,7 +58,7 @@ def test_orders_and_bits_never_change_from_release_to_release():
 
 def test_a_fault_in_the_thread_reaches_the_caller():
     class Broken(Shift):
-        def apply(self, images, generators):
+        def places(self, draws, source):
             raise RuntimeFault("R0000", "broken")
 
     with pytest.raises(RuntimeFault, match="broken"):

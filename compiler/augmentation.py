@@ -1,0 +1,31 @@
+"""The compiled part of augmentation: a program that moves the pixels of a batch of images and normalises them."""
+
+from __future__ import annotations
+
+from dlc.compiler.codegen import Compiled, compile_graph
+from dlc.compiler.codegen.target import CpuTarget
+from dlc.compiler.ir import DType, Graph, Input, TensorType, Value, source
+from dlc.compiler.ops.warp import warp_images
+from dlc.runtime.data.affine import AFTER, BEFORE, WarpShape
+
+INPUTS = ("framed", "places", "scale", "offset", "field")
+"""The program's inputs, the last one only where a field moves pixels."""
+
+
+def build_warp(shape: WarpShape) -> Graph:
+    """The graph of `runtime.data.affine.warp` for batches of one shape; its output is `images`."""
+    channels, target = shape.channels, shape.target
+    height, width = (extent + BEFORE + AFTER for extent in shape.source)
+    factor = TensorType((channels, *target) if shape.per_pixel else (channels, 1, 1))
+    types = [TensorType((shape.batch, channels, height, width), DType(shape.dtype)), TensorType((shape.batch, 6))]
+    types += [factor, factor]
+    types += [TensorType((shape.batch, 2, *target))] if shape.displaced else []
+    inputs = tuple(source(Input(name, type_)) for name, type_ in zip(INPUTS, types, strict=False))
+    framed, places, scale, offset, *rest = inputs
+    field: Value | None = rest[0] if rest else None
+    return Graph("warp", inputs, {"images": warp_images(framed, places, scale, offset, target, field)})
+
+
+def compile_warp(shape: WarpShape, target: CpuTarget) -> Compiled:
+    """Machine code and program for batches of one shape."""
+    return compile_graph(build_warp(shape), target, batch=shape.batch)

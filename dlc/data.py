@@ -1,0 +1,84 @@
+"""The data of a recipe: read, checked against network and augmentation, and the compiled part of making batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dlc.compiler.errors import DlcError
+from dlc.compiler.recipe import Recipe
+from dlc.runtime.arrays import aligned_copy
+from dlc.runtime.data.affine import Warp, WarpShape
+from dlc.runtime.data.augment import MakeWarp, size_after
+from dlc.runtime.data.prepare import Prepared, prepare
+from dlc.runtime.executor import Executor
+
+
+def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
+    """The recipe's samples, split and prepared.
+
+    Raises DlcError where they do not fit the network, RuntimeFault where an augmentation does not suit them.
+    """
+    data = recipe.data
+    dataset = data.source.load(directory)
+    height, width = data.resize or dataset.train.images.shape[2:]
+    window = size_after(data.augment, (height, width))
+    for transform in data.augment:
+        transform.fitted(dataset.train.images[:1])
+    prepared = prepare(dataset, validate=data.validate, size=data.resize, normalize=data.normalize, window=window)
+    (image,) = recipe.network.inputs[:1]
+    shape = (prepared.preprocessing.channels, *prepared.preprocessing.window)
+    if shape != image.shape:
+        fits = shape[0] == image.shape[0]
+        what = f"has {list(shape)}"
+        advice = f"write `resize {image.shape[1]}` in the data section" if fits else "the number of channels differs"
+        if prepared.preprocessing.crop is not None:
+            what = f"has {list(shape)} after augmentation"
+            advice = f"the size that `augment` makes of images of {height}x{width} has to be the network's"
+        raise DlcError.of(
+            "E0833",
+            f"the network takes images of {list(image.shape)}, the data set {data.name} {what}",
+            span=data.span,
+            help=advice,
+        )
+    for term in recipe.losses:
+        output = next(o for o in recipe.network.outputs if o.name == term.output)
+        classes = output.tensor.shape[0]
+        if classes < len(prepared.classes):
+            raise DlcError.of(
+                "E0834",
+                f"the output {term.output} has {classes} scores, the data set {data.name} has {len(prepared.classes)} classes",
+                span=term.span,
+                help=f"set the model's number of classes to {len(prepared.classes)}",
+            )
+    return prepared
+
+
+def compiled_warps(threads: int | None = None) -> MakeWarp:
+    """Makes compiled functions that move pixels, on up to `threads` cores; those that workers share use one."""
+
+    def make(shape: WarpShape, shared: bool) -> Warp:
+        from dlc.compiler.augmentation import compile_warp  # tvm: after all that may still be wrong
+        from dlc.compiler.codegen.target import CpuTarget, Target
+
+        target = Target.parse("cpu")
+        assert isinstance(target, CpuTarget)
+        compiled = compile_warp(shape, target)
+        constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
+        return _Compiled(Executor(compiled.program, compiled.function, constants, 1 if shared else threads))
+
+    return make
+
+
+class _Compiled:
+    """A warp that a program makes."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def __call__(
+        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: np.ndarray | None
+    ) -> np.ndarray:
+        arrays = (framed, places, scale, offset) if field is None else (framed, places, scale, offset, field)
+        return self._executor.execute(arrays)[0]
