@@ -28,7 +28,6 @@ from dlc.runtime.library import load_code
 from dlc.runtime.names import suggest
 from dlc.runtime.plan import TensorSpec
 
-
 Specialise = Callable[[Artifact, Sizes], Variant]
 """Makes a program for images of other sizes. Raises RuntimeFault where there can be none."""
 

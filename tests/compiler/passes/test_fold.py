@@ -30,7 +30,7 @@ def test_what_weights_become_is_called_after_the_layer(image, weight, random):
     x = image(3)
     doubled = e.add(weight("w", 3), 1.0)
     labelled = type(doubled)(doubled.op, doubled.operands, doubled.type, None, "norm")
-    after, folded = FoldConstants()(Graph("g", (x,), {"y": e.add(x, labelled)}), {"w": np.ones(3, np.float32)})
+    _, folded = FoldConstants()(Graph("g", (x,), {"y": e.add(x, labelled)}), {"w": np.ones(3, np.float32)})
 
     assert list(folded) == ["derived.norm.0"]
 
