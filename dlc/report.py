@@ -7,9 +7,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.network import Network
+from dlc.figures.family import families, family_tables
+from dlc.figures.table import Table as Figure
+from dlc.figures.table import table
 from dlc.runtime.errors import RuntimeFault
 
 
@@ -17,6 +21,7 @@ def diagnostic(d: Diagnostic) -> dict[str, Any]:
     """A diagnostic as plain data; file, line and column are null for a mistake without a place."""
     return {
         "code": d.code,
+        "severity": d.severity,
         "message": d.message,
         "file": d.span.file.name if d.span else None,
         "line": d.span.line if d.span else None,
@@ -71,8 +76,30 @@ def network(net: Network) -> dict[str, Any]:
     }
 
 
-def print_network(net: Network) -> None:
-    """Prints the table of a network: one row per layer call, then the totals."""
+def print_networks(networks: Sequence[Network]) -> None:
+    """Prints the tables of networks as papers have them: a family's in one, a column for each."""
+    console = _console()
+    for family in families(networks):
+        tables = [table(family[0])] if len(family) == 1 else family_tables(family, console.width)
+        for figure in tables:
+            print_table(figure, console)
+
+
+def print_table(figure: Figure, console: Console) -> None:
+    """Prints a table of texts; a terminal that is too narrow folds them, a file or a pipe gets them whole."""
+    shown = Table(title=figure.title, title_justify="left")
+    for heading, number in figure.headings:
+        shown.add_column(Text(heading), justify="right" if number else "left", overflow="fold")
+    for section in figure.sections:
+        for row in section:
+            shown.add_row(*map(Text, row))
+        shown.add_section()
+    wide = console if console.is_terminal else Console(width=max(console.width, figure.width))
+    wide.print(shown)
+
+
+def print_layers(net: Network) -> None:
+    """Prints every layer call of a network, a row each, then the totals."""
     facts = network(net)
     table = Table(
         title=f"{net.name}  ({', '.join(f'{i.name}: {list(i.shape)}' for i in net.inputs)})", title_justify="left"

@@ -66,7 +66,10 @@ def command(
         result["graph"] = str(graph)
     else:
         networks = api.networks(spec, model=model, settings=settings)
-        for network in networks:
-            report.print_network(network)
+        if layers:
+            for network in networks:
+                report.print_layers(network)
+        else:
+            report.print_networks(networks)
     if as_json:
         emit_json({"models": [report.network(n) for n in networks], **result})

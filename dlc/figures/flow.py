@@ -176,7 +176,7 @@ class Reader:
                 self.users[id(tensor.producer)].append(id(call))
         for output in network.outputs:
             self.users[id(output.tensor.producer)].append(id(output))
-        self.blocks = Counter(_blocks(structure(network)))
+        self.blocks = Counter(blocks_of(structure(network)))
 
     def spliced(self, parts: Sequence[Part], depth: int) -> list[Node]:
         """Parts with those groups replaced by theirs that are open but have several ways in or out."""
@@ -279,12 +279,12 @@ class Reader:
         return [Block((node,), self.chain(self.spliced(node.parts, below), below))]
 
 
-def _blocks(parts: Sequence[Part]) -> Iterator[str]:
+def blocks_of(parts: Sequence[Part]) -> Iterator[str]:
     """The names of the blocks that are called, once for each call."""
     for part in parts:
         if isinstance(part, Group):
             yield part.block
-            yield from _blocks(part.parts)
+            yield from blocks_of(part.parts)
 
 
 def _taken(node: Node) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from dlc.figures.structure import Group, Part, entries, structure
 MARGIN = 16.0
 GUTTER = 34.0  # between columns
 ASPECT = 1.3  # width to height that a page likes
+AROUND = 130.0  # what title, legend and margins take of the height
 BUDGET = 36  # boxes that a reader takes in at once
 PANELS = 4  # blocks whose inside is shown beside the whole
 
@@ -41,7 +42,7 @@ def picture(network: Network, depth: int | None = None) -> Picture:
     best: tuple[float, list[Shape], float, float] | None = None
     for shapes, width, height in columns(seen):
         more, whole, tall = beside(panels, width, height)
-        ratio = whole / tall
+        ratio = (whole + 2 * MARGIN) / (tall + AROUND)
         badness = max(ratio / ASPECT, ASPECT / ratio)
         if best is None or (badness < best[0] and height < 0.85 * best[3]):
             best = badness, shapes + more, whole, tall

@@ -151,7 +151,8 @@ def _group(step: Step, parts: tuple[Part, ...]) -> Part:
         return Group(name, block, parts)
     (only,) = parts
     if isinstance(only, Unit):
-        return Unit(only.calls, own_label(name, block) or only.label)
+        label = own_label(name, block)
+        return Unit(only.calls, label if label and label != only.calls[0].layer.keyword else only.label)
     return Group(name if own_label(name, block) else only.name, only.block or block, only.parts)
 
 
