@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlc.compiler.ir import DType, Value
-from dlc.compiler.layers.base import ArgumentError
-from dlc.compiler.ops.elementwise import add, cast, divide, minimum, multiply, subtract
+from dlc.runtime.arguments import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -27,18 +25,6 @@ class Ema:
     def __post_init__(self) -> None:
         if not 0 < self.decay < 1:
             raise ArgumentError("decay", f"must be between 0 and 1, not {self.decay:g}")
-
-    def share(self, step: Value) -> Value | float:
-        """The part d that the average keeps, a float32 scalar; `step` uint32 () counts from 0."""
-        if not self.ramp:
-            return self.decay
-        time = add(cast(step, DType.FLOAT32), 1.0)
-        return minimum(divide(add(time, 1.0), add(time, 10.0)), self.decay)
-
-    def update(self, average: Value, weight: Value, share: Value | float) -> Value:
-        """The average after a step that made the weight `weight`."""
-        rest = 1.0 - share if isinstance(share, float) else subtract(1.0, share)
-        return add(multiply(average, share), multiply(weight, rest))
 
 
 CATALOG: dict[str, type[Ema]] = {Ema.keyword: Ema}

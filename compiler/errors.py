@@ -1,9 +1,10 @@
-"""The user's mistakes: diagnostics with place, fact and advice, and the one exception that carries them."""
+"""The user's mistakes: diagnostics with place, fact and advice, and the exception and the warning that carry them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dlc.compiler.source import Span
 
@@ -16,7 +17,7 @@ class Diagnostic:
 
     `code` is stable ("E0301"; docs/errors.md lists them), `message` one line that states the fact, `label` the text
     beside the underline, `notes` further facts (shapes and who made them, then the chain of block calls, innermost
-    first), `help` what to do about it.
+    first), `help` what to do about it. A "warning" ("W0101") is legal, but hardly meant.
     """
 
     code: str
@@ -25,10 +26,11 @@ class Diagnostic:
     label: str = ""
     notes: tuple[str, ...] = ()
     help: str = ""
+    severity: Literal["error", "warning"] = "error"
 
     def render(self) -> str:
         """The diagnostic as text: header, place, source line with the culprit underlined, notes, help."""
-        lines = [f"error[{self.code}]: {self.message}"]
+        lines = [f"{self.severity}[{self.code}]: {self.message}"]
         if self.span is not None:
             number, column = self.span.line, self.span.column
             text, before, width = _clipped(self.span.file.line(number), column - 1, self.span.end - self.span.start)
@@ -77,3 +79,11 @@ class DlcError(Exception):
     ) -> DlcError:
         """An error of a single diagnostic."""
         return cls([Diagnostic(code, message, span, notes=tuple(notes), help=help)])
+
+
+class SpecWarning(UserWarning):
+    """A warning about a spec, as Python's: `warnings.simplefilter("ignore", dlc.SpecWarning)` silences all of them."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        self.diagnostic = diagnostic
+        super().__init__(diagnostic.render())

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 from dlc.compiler.autodiff import gradients
+from dlc.compiler.averaging import Ema
 from dlc.compiler.build import Forward
 from dlc.compiler.errors import DlcError
 from dlc.compiler.ir import DType, Graph, Input, NotDifferentiable, Parameter, Source, TensorType, Value, source
 from dlc.compiler.ops.base import constant
-from dlc.compiler.ops.elementwise import add, divide, minimum, multiply, subtract
+from dlc.compiler.ops.elementwise import add, cast, divide, minimum, multiply, subtract
 from dlc.compiler.ops.functions import clip, sign, sqrt
 from dlc.compiler.ops.reduction import mean, reduce_sum
 from dlc.compiler.ops.shape import broadcast_to
@@ -130,7 +131,7 @@ def _updates(recipe: Recipe, found: Mapping[Value, Value], rates: Sequence[Value
         plain = OptimizerScalars(rate, step)
         scalars.append(OptimizerScalars(rate, step, group.optimizer.shared(plain)))
     weights = weights_of(recipe.network)
-    share = recipe.average.share(step) if recipe.average is not None else 0.0
+    share = _share(recipe.average, step) if recipe.average is not None else 0.0
     updates: dict[Value, Value] = {}
     for value, gradient in _clipped(recipe.regularizers, found).items():
         key = _key(value)
@@ -149,8 +150,17 @@ def _updates(recipe: Recipe, found: Mapping[Value, Value], rates: Sequence[Value
         updates.update({state[name]: after for name, after in moved.items()})
         if recipe.average is not None:
             average = _state(value, AVERAGE)
-            updates[average] = recipe.average.update(average, updates[value], share)
+            rest = 1.0 - share if isinstance(share, float) else subtract(1.0, share)
+            updates[average] = add(multiply(average, share), multiply(updates[value], rest))
     return updates
+
+
+def _share(average: Ema, step: Value) -> Value | float:
+    """The part d that the average keeps of itself in a step."""
+    if not average.ramp:
+        return average.decay
+    time = add(cast(step, DType.FLOAT32), 1.0)
+    return minimum(divide(add(time, 1.0), add(time, 10.0)), average.decay)
 
 
 def _penalized(rules: Sequence[Regularizer], value: Value, gradient: Value) -> Value:

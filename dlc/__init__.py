@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlc.api import check, compile, train
-    from dlc.compiler.errors import DlcError
+    from dlc.compiler.errors import DlcError, SpecWarning
     from dlc.loading import load
     from dlc.measuring import evaluate
     from dlc.runtime.errors import RuntimeFault
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 _HOME = {
     "DlcError": "dlc.compiler.errors",
     "RuntimeFault": "dlc.runtime.errors",
+    "SpecWarning": "dlc.compiler.errors",
     "Session": "dlc.runtime.session",
     "check": "dlc.api",
     "compile": "dlc.api",
@@ -33,7 +34,18 @@ _HOME = {
     "train": "dlc.api",
 }
 
-__all__ = ["DlcError", "RuntimeFault", "Session", "__version__", "check", "compile", "evaluate", "load", "train"]
+__all__ = [
+    "DlcError",
+    "RuntimeFault",
+    "Session",
+    "SpecWarning",
+    "__version__",
+    "check",
+    "compile",
+    "evaluate",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

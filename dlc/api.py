@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlc.compiler import frontend
 from dlc.compiler.catalog import catalog
-from dlc.compiler.errors import DlcError
+from dlc.compiler.errors import Diagnostic, DlcError, SpecWarning
 from dlc.compiler.frontend import Checked, Vocabulary
 from dlc.compiler.frontend.ast import dump
 from dlc.compiler.frontend.formatter import format_source
@@ -58,7 +59,10 @@ def vocabulary() -> Vocabulary:
 
 
 def check(spec: str | Path, settings: Settings = ()) -> Checked:
-    """Checks a spec file whole. Raises DlcError with every mistake in it."""
+    """Checks a spec file whole; the result's `warnings` are about what is legal, but hardly meant.
+
+    Raises DlcError with every mistake in it.
+    """
     return frontend.check(Path(spec), vocabulary(), settings)
 
 
@@ -109,8 +113,13 @@ def _model(checked: Checked, name: str, spec: str | Path) -> Network:
 
 
 def recipe_of(spec: str | Path, name: str | None = None, settings: Settings = ()) -> Recipe:
-    """The named train section of a file, or its first."""
-    checked = check(spec, settings)
+    """The named train section of a file, or its first. What is hardly meant about it is issued as SpecWarning."""
+    recipe = _recipe(check(spec, settings), spec, name)
+    _warn(frontend.cautions(recipe))
+    return recipe
+
+
+def _recipe(checked: Checked, spec: str | Path, name: str | None) -> Recipe:
     if not checked.recipes:
         raise DlcError.of(
             "E0830", f"{spec} has no train section", help="add one: train NAME { model …  data …  loss … }"
@@ -120,6 +129,11 @@ def recipe_of(spec: str | Path, name: str | None = None, settings: Settings = ()
     if name not in checked.recipes:
         raise DlcError.of("E0831", f"{spec} has no train section {name!r}", help=suggest(name, list(checked.recipes)))
     return checked.recipes[name]
+
+
+def _warn(diagnostics: Iterable[Diagnostic]) -> None:
+    for diagnostic in diagnostics:
+        warnings.warn(SpecWarning(diagnostic), stacklevel=3)
 
 
 def fresh_weights(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
@@ -203,6 +217,7 @@ def compile_to_file(
 
     started = time.perf_counter()
     network = one_network(spec, model=model, settings=settings)
+    _warn(check(spec, settings).warnings)
     differences: tuple[str, ...] = ()
     if partial and weights is not None:
         weights, differences = _partial(network, weights)

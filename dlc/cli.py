@@ -11,6 +11,10 @@ import gc
 import importlib
 import pkgutil
 import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import rich_click as click
 
@@ -52,11 +56,23 @@ def program() -> None:
     """Describe a neural network and its training in one text file; compile it; run it."""
 
 
+def _show_warning(otherwise: Callable[..., None], shown: list[Any], message: Any, *rest: Any, **more: Any) -> None:
+    """Prints a warning about a spec as it prints mistakes, and keeps it in `shown` for `--json`."""
+    diagnostic = getattr(message, "diagnostic", None)
+    if diagnostic is None:
+        otherwise(message, *rest, **more)
+        return
+    click.echo(f"{diagnostic.render()}\n", err=True)
+    shown.append(diagnostic)
+
+
 def main() -> None:
     """The command `dlc`: turns the user's mistakes into messages and exit statuses."""
     gc.set_threshold(50_000)  # a command makes little garbage: looking for it often takes a tenth of its time
+    shown: list[Any] = []
+    warnings.showwarning = partial(_show_warning, warnings.showwarning, shown)
     try:
-        program.main(standalone_mode=False)
+        program.main(standalone_mode=False, obj=shown)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dlc.compiler.errors import DlcError
+from dlc.compiler.errors import Diagnostic, DlcError
 from dlc.compiler.frontend import ast
+from dlc.compiler.frontend.cautions import cautions
 from dlc.compiler.frontend.data import SETTINGS as DATA_SETTINGS
 from dlc.compiler.frontend.definitions import Definitions, define_all
 from dlc.compiler.frontend.evaluator import Evaluator
@@ -32,11 +33,15 @@ STACK = 20_000  # Python frames that evaluation may use; limits.expression_depth
 
 @dataclass(frozen=True)
 class Checked:
-    """A spec without mistakes: its models (those that can be built without arguments) and recipes, in the file's order."""
+    """A spec without mistakes: its models (those that can be built without arguments) and recipes, in the file's order.
+
+    `warnings` are about what is legal, but hardly meant.
+    """
 
     source: SourceFile
     models: Mapping[str, ModelDefinition]
     recipes: Mapping[str, Recipe]
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def check(
@@ -59,7 +64,8 @@ def check(
         recipes = _recipes(evaluator, main.tree, definitions, models, settings)
         _probe_rest(evaluator, main.tree, definitions)
     report.raise_errors()
-    return Checked(main.source, models, recipes)
+    found = dict.fromkeys(warning for recipe in recipes.values() for warning in cautions(recipe))
+    return Checked(main.source, models, recipes, tuple(found))
 
 
 def _alone(source: SourceFile) -> SpecFile:

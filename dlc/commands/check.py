@@ -18,23 +18,27 @@ if TYPE_CHECKING:
 @click.command(name="check")
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @SETTINGS
+@click.option("--strict", is_flag=True, help="Take warnings for mistakes: exit with 1.")
 @JSON
-def command(specs: tuple[Path, ...], settings: tuple[str, ...], as_json: bool) -> None:
+def command(specs: tuple[Path, ...], settings: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Check every name, shape and expectation of spec files; report all mistakes."""
     from dlc import api
 
     found: list[Diagnostic] = []
     for spec in specs:
         try:
-            api.check(spec, settings=settings)
+            diagnostics = api.check(spec, settings=settings).warnings
         except dlc.DlcError as error:
-            found.extend(error.diagnostics)
-            click.echo("\n\n".join(d.render() for d in error.diagnostics) + "\n", err=True)
+            diagnostics = error.diagnostics
+        found.extend(diagnostics)
+        if diagnostics:
+            click.echo("\n\n".join(d.render() for d in diagnostics) + "\n", err=True)
+    mistakes = [d for d in found if strict or d.severity == "error"]
     if as_json:
         from dlc import report
 
         emit_json({"diagnostics": [report.diagnostic(d) for d in found]})
-    elif not found:
+    elif not mistakes:
         click.echo(f"{', '.join(map(str, specs))}: no mistakes")
-    if found:
+    if mistakes:
         sys.exit(1)

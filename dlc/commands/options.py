@@ -47,5 +47,11 @@ WEIGHTS = click.option(
 
 
 def emit_json(result: dict[str, Any]) -> None:
-    """Prints one JSON object as the last line."""
+    """Prints one JSON object as the last line; with the warnings about the spec, where any were shown."""
+    context = click.get_current_context(silent=True)
+    shown = context.find_root().obj if context is not None else None
+    if shown:
+        from dlc import report
+
+        result = {**result, "warnings": [report.diagnostic(d) for d in shown]}
     click.echo(json.dumps(result))

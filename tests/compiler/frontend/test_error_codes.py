@@ -10,8 +10,8 @@ SOURCES = [p for folder in ("compiler", "runtime", "dlc") for p in sorted((ROOT 
 
 
 def test_every_code_is_documented_and_every_documented_code_exists() -> None:
-    raised = {code for path in SOURCES for code in re.findall(r'"(E0\d{3})"', path.read_text(encoding="utf-8"))}
-    documented = re.findall(r"^\| (E0\d{3}) \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.M)
+    raised = {code for path in SOURCES for code in re.findall(r'"([EW]0\d{3})"', path.read_text(encoding="utf-8"))}
+    documented = re.findall(r"^\| ([EW]0\d{3}) \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.M)
 
     assert set(documented) == raised
     assert documented == sorted(set(documented))
