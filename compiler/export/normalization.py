@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlc.compiler.export.site import Item, Site
+from dlc.compiler.layers.affine import Affine
 from dlc.compiler.layers.base import Layer
 from dlc.compiler.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 
@@ -15,6 +16,9 @@ def write(layer: Layer, site: Site, x: Item, *rest: Item) -> Item | None:
         case BatchNorm():
             statistics = site.weight("running_mean"), site.weight("running_var")
             return site.node("BatchNormalization", x, *_affine(layer.affine, site), *statistics, epsilon=layer.eps)
+        case Affine():
+            y = site.node("Mul", x, site.per_channel("weight"))
+            return site.node("Add", y, site.per_channel("bias")) if layer.bias else y
         case LayerNorm():
             return _layer_norm(layer, site, x)
         case GroupNorm():

@@ -11,6 +11,7 @@ from dlc.compiler.layers.arithmetic import Add, Multiply
 from dlc.compiler.layers.base import Layer
 from dlc.compiler.layers.geometry import pair, sides
 from dlc.compiler.layers.shape import AXES, Concat, Crop, Flatten, Pad, Reshape, Slice, Upsample
+from dlc.compiler.layers.shuffle import ChannelShuffle
 
 
 def write(layer: Layer, site: Site, x: Item, *rest: Item) -> Item | None:
@@ -41,6 +42,11 @@ def write(layer: Layer, site: Site, x: Item, *rest: Item) -> Item | None:
             axis = AXES[layer.axis]
             start, stop = layer.bounds(site.shapes[0][axis])
             return _slice(site, x, (start,), (stop,), (axis + 1,), (layer.step,))
+        case ChannelShuffle():
+            (channels, *size), groups = site.shapes[0], layer.groups
+            grouped = site.node("Reshape", x, site.integers(0, groups, channels // groups, *size))
+            turned = site.node("Transpose", grouped, perm=(0, 2, 1, 3, 4))
+            return site.node("Reshape", turned, site.integers(0, channels, *size))
         case Upsample():
             return _upsample(layer, site, x)
     return None

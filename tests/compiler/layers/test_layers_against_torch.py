@@ -36,6 +36,7 @@ from dlc.compiler.layers.activation import (
     Softplus,
     Tanh,
 )
+from dlc.compiler.layers.affine import Affine
 from dlc.compiler.layers.arithmetic import Add, Multiply
 from dlc.compiler.layers.base import Layer
 from dlc.compiler.layers.connect import ConvConnect
@@ -54,6 +55,7 @@ from dlc.compiler.layers.pooling import (
 )
 from dlc.compiler.layers.rbf import Rbf
 from dlc.compiler.layers.shape import Concat, Crop, Flatten, Pad, Reshape, Slice, Upsample
+from dlc.compiler.layers.shuffle import ChannelShuffle
 from dlc.compiler.layers.softmax import LogSoftmax, Softmax
 from dlc.compiler.ops.elementwise import multiply
 from dlc.compiler.ops.reduction import reduce_sum
@@ -162,6 +164,9 @@ CASES: list[tuple[Layer, Shapes, Torch]] = [
         [(3, 3, 4)],
         lambda x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear", align_corners=False),
     ),
+    (Affine(), [(3, 2, 2)], lambda x, w, b: x * w[:, None, None] + b[:, None, None]),
+    (Affine(bias=False), [(5,)], lambda x, w: x * w),
+    (ChannelShuffle(3), [(6, 2, 3)], lambda x: F.channel_shuffle(x, 3)),
     (Add(), [(3, 2, 2)] * 3, lambda a, b, c: a + b + c),
     (Multiply(), [(3, 2, 2)] * 2, lambda a, b: a * b),
     (Multiply(), [(3, 2, 2), (3,)], lambda a, b: a * b[:, :, None, None]),

@@ -19,6 +19,7 @@ from dlc.compiler.layers.normalization import BatchNorm, GroupNorm, InstanceNorm
 from dlc.compiler.layers.pooling import AvgPool, GlobalAvgPool, MaxPool, Subsample
 from dlc.compiler.layers.rbf import DigitDrawings, Rbf
 from dlc.compiler.layers.shape import Concat, Crop, Pad, Reshape, Slice, Upsample
+from dlc.compiler.layers.shuffle import ChannelShuffle
 
 C3 = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
@@ -72,6 +73,7 @@ def test_a_shape_is(layer: Layer, inputs: list[tuple[int, ...]], output: tuple[i
         (GroupNorm(4), [(6, 2, 2)], "4 groups do not divide the 6 channels of [6, 2, 2]"),
         (InstanceNorm(), [(6, 1, 1)], "instance_norm needs more than one pixel, not [6, 1, 1]: it would give zeros"),
         (LocalResponseNorm(), [(6,)], "local_response_norm needs an image [channels, height, width], not [6]"),
+        (ChannelShuffle(4), [(6, 2, 2)], "4 groups do not divide the 6 channels of [6, 2, 2]"),
         (Rbf(), [(80,)], "the digits of rbf are drawings of 84 pixels, the input is [80]"),
         (Reshape((7, -1, 1)), [(3, 2, 2)], "cannot reshape [3, 2, 2] with 12 elements to [7, -1, 1]"),
         (Crop(5), [(3, 4, 6)], "cannot crop 5x5 from 4x6"),

@@ -1,0 +1,1 @@
+"""Networks from other systems' formats: ONNX."""

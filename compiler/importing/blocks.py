@@ -1,0 +1,241 @@
+"""Blocks found again: groups that differ in numbers only become one block with parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dlc.compiler.importing.naming import identifier
+from dlc.compiler.importing.parts import Call, Group, Parallel, Part, Row, calls
+from dlc.compiler.importing.writing import Expression, row_text
+
+WORTH = 100
+"""A block is made where it saves so many characters."""
+
+LONG = 400
+"""Characters of a group that stands once, from which on it is a block for the sake of the overview."""
+
+INITIALS = {"channels": "c", "features": "f", "kernel": "k", "stride": "s", "pad": "p", "groups": "g"}
+OPTIONAL = {"stride", "groups", "dilation"}
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A definition: `parameters` by name with their defaults (None: there is none), and the body over them."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    body: Row
+
+
+class BlockFinder:
+    """Takes rows with groups, gives rows with calls of blocks; `blocks` collects these, each after those it calls."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+
+    def resolve(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows without groups, but for those that are written in place: they keep their label, settled."""
+        current = list(rows)
+        while True:
+            ready = [g for row in current for g in _groups(row) if not any(_groups(g.body))]
+            if not ready:
+                return current
+            families: dict[object, list[Group]] = {}
+            for group in ready:
+                families.setdefault(_signature(group.body), []).append(group)
+            made = {id(g): part for family in families.values() for g, part in self._resolved(family)}
+            current = [_replaced(row, made) for row in current]
+
+    def _resolved(self, family: list[Group]) -> Iterator[tuple[Group, Row]]:
+        """What stands for each group of one form: a call of the block that they share, or the group itself, settled."""
+        bodies = [group.body for group in family]
+        length = len(row_text(bodies[0]))
+        is_worth = (len(family) - 1) * (length - 25) > WORTH if len(family) > 1 else length > LONG
+        if not is_worth or (len(family) == 1 and family[0].label is None):
+            for group in family:
+                yield group, _in_place(group)
+            return
+        shared = _Shared(bodies)
+        name = self._unique(_block_name(family))
+        self.blocks.append(Block(name, shared.parameters, shared.body))
+        for index, group in enumerate(family):
+            arguments = {parameter: vector[index] for parameter, vector in shared.vectors.items()}
+            defaults = {p: d for p, d in shared.parameters.items() if d is not None}
+            yield group, (Call(name, arguments, defaults, group.label, shared.meanings),)
+
+    def _unique(self, name: str) -> str:
+        taken = {block.name for block in self.blocks}
+        number, found = 1, name
+        while found in taken:
+            number += 1
+            found = f"{name}{number}"
+        return found
+
+
+class _Shared:
+    """What rows of one form have in common, and the numbers in which they differ, as parameters."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.parts = [list(calls(row)) for row in rows]
+        self.expressions: dict[tuple[Any, ...], tuple[tuple[Any, ...], str]] = {}
+        found: dict[tuple[Any, ...], str] = {}
+        for same in zip(*self.parts, strict=True):
+            for argument in same[0].arguments:
+                vector = tuple(call.arguments[argument] for call in same)
+                if len(set(vector)) == 1 or vector in self.expressions:
+                    continue
+                base, form = _related(vector, found)
+                if not form:
+                    base, form = vector, "{}"
+                    found[vector] = same[0].meanings.get(argument, argument)
+                self.expressions[vector] = base, form
+        named = _named(found)
+        optional = {n for v, n in named.items() if found[v] in OPTIONAL and 1 in v}
+        order = sorted(named, key=lambda v: named[v] in optional)
+        self.vectors = {named[v]: v for v in order}
+        self.meanings = {named[v]: found[v] for v in order}
+        self.parameters = {named[v]: 1 if named[v] in optional else None for v in order}
+        self.body = self._over_parameters(rows[0], iter(zip(*self.parts, strict=True)), named)
+
+    def _over_parameters(self, row: Row, same: Iterator[tuple[Call, ...]], named: Mapping[tuple[Any, ...], str]) -> Row:
+        parts: list[Part] = []
+        for part in row:
+            match part:
+                case Call():
+                    parts.append(self._call(next(same), named))
+                case Parallel():
+                    branches = tuple(self._over_parameters(b, same, named) for b in part.branches)
+                    parts.append(Parallel(branches, self._call(next(same), named)))
+                case Group():
+                    parts.append(replace(part, body=self._over_parameters(part.body, same, named)))
+        return tuple(parts)
+
+    def _call(self, same: tuple[Call, ...], named: Mapping[tuple[Any, ...], str]) -> Call:
+        arguments: dict[str, Any] = {}
+        for argument in same[0].arguments:
+            vector = tuple(call.arguments[argument] for call in same)
+            if len(set(vector)) == 1:
+                arguments[argument] = vector[0]
+            else:
+                base, form = self.expressions[vector]
+                arguments[argument] = Expression(form.format(named[base]))
+        labels = {call.label for call in same}
+        return replace(same[0], arguments=arguments, label=labels.pop() if len(labels) == 1 else None)
+
+
+def _related(vector: tuple[Any, ...], known: Mapping[tuple[Any, ...], str]) -> tuple[tuple[Any, ...], str]:
+    """The parameter that another one is a multiple or a part of everywhere, and how; no form where there is none."""
+    for base in known:
+        pairs = list(zip(vector, base, strict=True))
+        if not all(type(a) is int and type(b) is int and a > 0 and b > 0 for a, b in pairs) or len(set(base)) < 2:
+            continue
+        if all(a % b == 0 for a, b in pairs) and len({a // b for a, b in pairs}) == 1:
+            return base, f"{vector[0] // base[0]} * {{}}"
+        if all(b % a == 0 for a, b in pairs) and len({b // a for a, b in pairs}) == 1:
+            return base, f"{{}} // {base[0] // vector[0]}"
+    return vector, ""
+
+
+def _named(found: Mapping[tuple[Any, ...], str]) -> dict[tuple[Any, ...], str]:
+    """Parameters' names: `channels` where it is the only one, `c1`, `c2`, … where there are several."""
+    meanings = list(found.values())
+    names: dict[tuple[Any, ...], str] = {}
+    for index, (vector, meaning) in enumerate(found.items()):
+        initial = INITIALS.get(meaning, meaning)
+        place = meanings[: index + 1].count(meaning)
+        names[vector] = meaning if meanings.count(meaning) == 1 else f"{initial}{place}"
+    return names
+
+
+def _groups(row: Row) -> Iterator[Group]:
+    for part in row:
+        match part:
+            case Group() if not part.is_settled:
+                yield part
+                yield from _groups(part.body)
+            case Group():
+                yield from _groups(part.body)
+            case Parallel():
+                for branch in part.branches:
+                    yield from _groups(branch)
+
+
+def _replaced(row: Row, made: Mapping[int, Row]) -> Row:
+    parts: list[Part] = []
+    for part in row:
+        match part:
+            case Group() if id(part) in made:
+                parts += made[id(part)]
+            case Group():
+                parts.append(replace(part, body=_replaced(part.body, made)))
+            case Parallel():
+                parts.append(replace(part, branches=tuple(_replaced(b, made) for b in part.branches)))
+            case Call():
+                parts.append(part)
+    return tuple(parts)
+
+
+def _in_place(group: Group) -> Row:
+    """A group that becomes no block: its parts where it has no label, one label for one layer, else a scope."""
+    if group.label is None:
+        return group.body
+    weighty = [p for p in group.body if not isinstance(p, Call) or p.label is not None or p.keyword[0].isupper()]
+    first = group.body[0]
+    if len(weighty) == 1 and isinstance(first, Call) and weighty[0] is first and not group.label.isdigit():
+        return (replace(first, label=group.label), *group.body[1:])
+    return (replace(group, is_settled=True),)
+
+
+def _signature(row: Row) -> object:
+    """What rows of one form have in common: layers and how they are connected, all arguments that are not numbers."""
+    found: list[object] = []
+    for part in row:
+        match part:
+            case Call():
+                found.append((part.keyword, _structural(part.arguments)))
+            case Parallel():
+                branches = tuple(_signature(branch) for branch in part.branches)
+                found.append((branches, part.join.keyword, _structural(part.join.arguments)))
+            case Group():
+                found.append((part.label, _signature(part.body)))
+    return tuple(found)
+
+
+def _structural(arguments: Mapping[str, Any]) -> tuple[object, ...]:
+    """Arguments without the numbers that may become parameters."""
+    return tuple((k, None if _is_number(v) else v) for k, v in arguments.items())
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) in (2, 4) and all(type(n) is int for n in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _block_name(family: Sequence[Group]) -> str:
+    """A name: the file's own, what the labels have in common, or what the block is made of."""
+    hints = {group.hint for group in family} - {""}
+    if hints:
+        return sorted(hints)[0]
+    stems = {re.sub(r"_?\d+[a-z]?$", "", group.label or "") for group in family}
+    if len(stems) == 1 and (stem := stems.pop()) and not stem.isdigit():
+        return "".join(word[:1].upper() + word[1:] for word in identifier(stem).split("_"))
+    return _name_by_content(family[0].body)
+
+
+def _name_by_content(body: Row) -> str:
+    for part in body:
+        if isinstance(part, Parallel):
+            has_identity = any(not branch for branch in part.branches)
+            match part.join.keyword:
+                case "add":
+                    return "Residual" if has_identity else "Projection"
+                case "concat":
+                    return "Dense" if has_identity else "Branches"
+                case "multiply":
+                    return "Gate" if len(body) == 1 else "Gated"
+    words = [{"batch_norm": "Norm"}.get(c.keyword, c.keyword.title().replace("_", "")) for c in calls(body)]
+    return "".join(words) if len(words) <= 3 else "Unit"

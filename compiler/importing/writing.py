@@ -1,0 +1,238 @@
+"""Rows of parts as text of the language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import Any
+
+from dlc.compiler.importing.naming import identifier
+from dlc.compiler.importing.parts import ACTIVATIONS, Call, Group, Parallel, Part, Row
+
+WIDTH = 100
+"""Longer chains are written on several lines."""
+
+COMPRESSED = 4
+"""So many equal items of a list are written as a comprehension."""
+
+LIGHT = ACTIVATIONS | {"batch_norm", "dropout", "max_pool", "avg_pool", "local_response_norm", "affine", "softmax"}
+"""Layers that stand on the line of the layer before."""
+
+
+class Expression(str):
+    """An argument that is computed: the name of a parameter, or a product with it."""
+
+
+def value_text(value: object) -> str:
+    """An argument as an author writes it."""
+    match value:
+        case Expression():
+            return str(value)
+        case bool():
+            return str(value).lower()
+        case str():
+            return value
+        case tuple() if value and isinstance(value[0], tuple):
+            return "[" + ", ".join(value_text(v) for v in value) + "]"
+        case tuple():
+            inner = ", ".join(value_text(v) for v in value)
+            return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return repr(value)
+
+
+def call_text(call: Call, *, labelled: bool = True) -> str:
+    """`c1: conv(6, 5, pad=2)`: what has no default by place, what differs from it by name."""
+    required = [value_text(v) for k, v in call.arguments.items() if k not in call.defaults]
+    if call.keyword == "reshape":
+        required = [f"[{', '.join(map(str, call.arguments['to']))}]"]
+    named = [
+        f"{key}={value_text(value)}"
+        for key, value in call.arguments.items()
+        if key in call.defaults and (isinstance(value, Expression) or value != call.defaults[key])
+    ]
+    arguments = ", ".join(required + named)
+    label = _label(call.label, call.keyword) if labelled else ""
+    return f"{label}{call.keyword}({arguments})" if arguments else f"{label}{call.keyword}"
+
+
+def row_text(row: Row) -> str:
+    """A row on one line; `identity` for an empty one."""
+    return " -> ".join(_items(row)) or "identity"
+
+
+def row_lines(row: Row) -> list[str]:
+    """A row as lines that belong together: each begins with a layer of some weight, what is light goes on with it."""
+    lines: list[str] = []
+    was_fork = False
+    for part, text in zip(*_numbered(row), strict=True):
+        is_light = isinstance(part, Call) and part.keyword in LIGHT
+        if lines and is_light and (was_fork or len(lines[-1]) + len(text) < WIDTH):
+            lines[-1] += f" -> {text}"
+        else:
+            lines.append(text)
+        was_fork = isinstance(part, Parallel) or (was_fork and is_light)
+    return lines
+
+
+def _items(row: Row) -> list[str]:
+    return _numbered(row)[1]
+
+
+def _numbered(row: Row) -> tuple[list[Part], list[str]]:
+    """The parts of a row with their texts, those that have numbers for labels gathered in `chain` and `repeat`."""
+    parts: list[Part] = []
+    found: list[str] = []
+    for is_number, run in groupby(_stems(row), key=_has_number):
+        members = list(run)
+        if is_number:
+            parts.append(members[0] if len(members) == 1 else Group(None, "", tuple(members)))
+            found.append(list_text(_filled(members)))
+            continue
+        for part in members:
+            parts.append(part)
+            found.append(part_text(part))
+    return _repeated(parts, found)
+
+
+def _repeated(parts: list[Part], found: list[str]) -> tuple[list[Part], list[str]]:
+    """Equal neighbours without labels, one or several in a row, as `repeat`."""
+    index = 0
+    kept: list[Part] = []
+    texts: list[str] = []
+    while index < len(found):
+        width, count = _repetition(found, index)
+        if count > 1:
+            kept.append(Group(None, "", tuple(parts[index : index + width])))
+            texts.append(f"repeat({count}, {' -> '.join(found[index : index + width])})")
+            index += width * count
+        else:
+            kept.append(parts[index])
+            texts.append(found[index])
+            index += 1
+    return kept, texts
+
+
+def _repetition(found: Sequence[str], start: int) -> tuple[int, int]:
+    """How many items from `start` on repeat, and how often: the choice that covers most; (1, 1) for none."""
+    best = (1, 1)
+    for width in range(1, min(12, (len(found) - start) // 2) + 1):
+        window = found[start : start + width]
+        if any(":" in text.split("(")[0] for text in window):
+            break
+        count = 1
+        while found[start + count * width : start + (count + 1) * width] == window:
+            count += 1
+        length = sum(map(len, window)) + 4 * width
+        if count > 1 and (count - 1) * length > 30 and count * width > best[0] * best[1]:
+            best = (width, count)
+    return best
+
+
+def part_text(part: Part) -> str:
+    """One part on one line."""
+    match part:
+        case Call():
+            return call_text(part)
+        case Group():
+            return _group_text(part)
+        case Parallel():
+            return fork_text([row_text(branch) for branch in part.branches], part.join)
+
+
+def fork_text(branches: Sequence[str], join: Call) -> str:
+    """`residual(a)` and `residual(a, b)` for a sum of two, else `fork(a, b) -> concat`."""
+    if join.keyword == "add" and len(branches) == 2:
+        inner = branches[:1] if branches[1] == "identity" else branches
+        return f"residual({', '.join(inner)})"
+    return f"fork({', '.join(branches)}) -> {call_text(join)}"
+
+
+def _group_text(group: Group) -> str:
+    label = _label(group.label, "part")
+    items = _items(group.body)
+    if len(items) == 1 and (items[0].startswith(("chain(", "repeat(", "fork(", "residual(")) or " -> " not in items[0]):
+        text = items[0]
+        return f"{label}({text})" if " -> " in text and not text.endswith(")") else f"{label}{text}"
+    return f"{label}({' -> '.join(items)})"
+
+
+def list_text(parts: Sequence[Part]) -> str:
+    """Parts that are numbered from 0: `repeat(3, a)`, `chain([a, b])`, `chain([a] + [b for i in 0..5])`."""
+    items = [_unlabelled(part) for part in parts]
+    if len(items) > 1 and len(set(items)) == 1:
+        return f"repeat({len(items)}, {items[0]})"
+    pieces: list[str] = []
+    plain: list[str] = []
+    for item, run in groupby(items):
+        count = len(list(run))
+        if count < COMPRESSED:
+            plain += [item] * count
+            continue
+        if plain:
+            pieces.append(f"[{', '.join(plain)}]")
+            plain = []
+        pieces.append(f"[{item} for i in 0..{count}]")
+    if plain:
+        pieces.append(f"[{', '.join(plain)}]")
+    return f"chain({' + '.join(pieces)})"
+
+
+def _unlabelled(part: Part) -> str:
+    match part:
+        case Call():
+            return call_text(part, labelled=False)
+        case Group():
+            return row_text(part.body)
+        case Parallel():
+            return part_text(part)
+
+
+def _label(label: str | None, prefix: str) -> str:
+    return f"{identifier(label, prefix)}: " if label else ""
+
+
+def _has_number(part: Part) -> bool:
+    return isinstance(part, Call | Group) and part.label is not None and part.label.isdigit()
+
+
+def _filled(parts: Sequence[Part]) -> list[Part]:
+    """Numbered parts, with `identity` where one or two numbers are left out: layers that inference does not need."""
+    numbers = [int(part.label or 0) for part in parts if isinstance(part, Call | Group)]
+    gaps = numbers[-1] + 1 - len(numbers)
+    ascending = all(a < b for a, b in pairwise(numbers))
+    if not ascending or not 0 < gaps <= 2 or numbers[0] != 0:
+        return list(parts)
+    by_number: Mapping[int, Part] = dict(zip(numbers, parts, strict=True))
+    return [by_number.get(i, Call("identity", {}, {}, str(i))) for i in range(numbers[-1] + 1)]
+
+
+def _stems(row: Row) -> list[Part]:
+    """`layer1: B -> layer2: B -> layer3: B -> layer4: B` → `layer: repeat(4, B)`, four or more of the same."""
+    parts: list[Part] = []
+    for _, run in groupby(row, key=_stem):
+        members = list(run)
+        stem = _stem(members[0])
+        if stem is not None and len(members) >= COMPRESSED:
+            numbered = tuple(_renumbered(part, i) for i, part in enumerate(members))
+            parts.append(Group(stem[0], "", numbered, is_settled=True))
+        else:
+            parts += members
+    return parts
+
+
+def _stem(part: Part) -> tuple[str, str] | None:
+    if not isinstance(part, Call) or part.label is None or part.label.isdigit() or not part.keyword[0].isupper():
+        return None
+    stem = part.label.rstrip("0123456789").rstrip("_")
+    return (stem, call_text(part, labelled=False)) if stem != part.label and stem else None
+
+
+def _renumbered(part: Part, number: int) -> Part:
+    assert isinstance(part, Call)
+    return Call(part.keyword, part.arguments, part.defaults, str(number), part.meanings)
+
+
+def arguments_text(parameters: Mapping[str, Any]) -> str:
+    """`(channels, stride = 1)`; nothing where a block has no parameters."""
+    inner = ", ".join(name if default is None else f"{name} = {default}" for name, default in parameters.items())
+    return f"({inner})" if inner else ""
