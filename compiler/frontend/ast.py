@@ -352,11 +352,12 @@ class Setting(Node):
 
 @dataclass(frozen=True)
 class Section(Node):
-    """`data name { settings }` or `train name { settings }`; `kind` is "data" or "train"."""
+    """`data name { settings }`, `train name extends base { settings }`; `kind` is "data" or "train"."""
 
     kind: str
     name: Name
     settings: tuple[Setting, ...]
+    base: Name | None = None
 
 
 Definition: TypeAlias = Import | Block | Model | Section
@@ -390,7 +391,7 @@ def _lines(node: Node) -> Iterator[str]:
         value = getattr(node, item.name)
         if item.name == "span" or value is None or value == () or value == "":
             continue
-        if isinstance(value, Name) and item.name in ("name", "label", "subject", "alias", "pattern"):
+        if isinstance(value, Name) and item.name in ("name", "label", "subject", "alias", "pattern", "base"):
             scalars.append(f"{item.name}={value.name}")
         elif isinstance(value, (Node, tuple)):
             below.append((item.name, value))

@@ -42,7 +42,9 @@ class Builder:
         return ast.Block(_name(children[1]), _parameters(children), children[-1], span=_span(children))
 
     def section(self, children: Sequence[Child]) -> ast.Section:
-        return ast.Section(str(children[0]), _name(children[1]), _nodes(children), span=_span(children))
+        settings = tuple(c for c in children if isinstance(c, ast.Setting))
+        base = next((c for c in children if isinstance(c, ast.Name)), None)
+        return ast.Section(str(children[0]), _name(children[1]), settings, base, span=_span(children))
 
     def parameters(self, children: Sequence[Child]) -> list[ast.Parameter]:
         return list(_nodes(children))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dlc.compiler.errors import Diagnostic, DlcError
@@ -61,7 +61,7 @@ def check(
             NameChecker(report, vocabulary, defined.names).check(file.tree)
         evaluator = Evaluator(report, vocabulary, limits)
         models = _models(evaluator, main.tree, definitions)
-        recipes = _recipes(evaluator, main.tree, definitions, models, settings)
+        recipes = _recipes(evaluator, definitions, models, settings)
         _probe_rest(evaluator, main.tree, definitions)
     report.raise_errors()
     found = dict.fromkeys(warning for recipe in recipes.values() for warning in cautions(recipe))
@@ -79,19 +79,18 @@ def _alone(source: SourceFile) -> SpecFile:
 
 def _recipes(
     evaluator: Evaluator,
-    file: ast.File,
     definitions: Definitions,
     models: Mapping[str, ModelDefinition],
     settings: Sequence[str],
 ) -> dict[str, Recipe]:
     known = {"train": TRAIN_SETTINGS, "data": DATA_SETTINGS}
-    sections = [*definitions.data.values(), *definitions.train.values()]
-    changed = override(evaluator.report, sections, settings, known)
-    data = {name: s for name, s in zip(definitions.data, changed, strict=False)}
-    made = Recipes(evaluator, replace(definitions, data=data), {n: m.network for n, m in models.items()})
-    for item in file.items:
-        if isinstance(item, ast.Section) and item.kind == "data" and definitions.data.get(item.name.name) is item:
-            made.data_section(item.name.name)
+    used = (definitions, *definitions.homes.values())
+    data = list({id(section): section for home in used for section in home.data.values()}.values())
+    changed = override(evaluator.report, [*data, *definitions.train.values()], settings, known)
+    overridden = {id(section): now for section, now in zip(data, changed, strict=False)}
+    made = Recipes(evaluator, definitions, {n: m.network for n, m in models.items()}, overridden)
+    for section in definitions.own_data.values():
+        made.data_section(section)
     recipes = {}
     for section in changed[len(data) :]:
         recipe = made.recipe(section)

@@ -10,6 +10,7 @@ from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.convert import AnyBlock, AnyStage
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.functions import BUILTINS
+from dlc.compiler.frontend.inheritance import inherit
 from dlc.compiler.frontend.imports import SpecFile
 from dlc.compiler.frontend.report import Report
 from dlc.compiler.frontend.suggestions import did_you_mean
@@ -25,13 +26,19 @@ TYPES: dict[str, Any] = {
 
 @dataclass
 class Definitions:
-    """What one file can use: `names` holds blocks, models and imported files; `own` those that it defines itself."""
+    """What one file can use: `names` holds blocks, models and imported files; `own` those that it defines itself.
+
+    `recipes` are the train sections that may be extended. Sections are whole: what they inherit is in them, and `homes`
+    says for a setting (by its identity) in which file the names in it are to be looked up.
+    """
 
     names: dict[str, Any] = field(default_factory=dict)
     data: dict[str, ast.Section] = field(default_factory=dict)
     train: dict[str, ast.Section] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
     own_data: dict[str, ast.Section] = field(default_factory=dict)
+    recipes: dict[str, ast.Section] = field(default_factory=dict)
+    homes: dict[int, Definitions] = field(default_factory=dict)
 
     @property
     def environment(self) -> Environment:
@@ -50,8 +57,17 @@ def define_all(report: Report, vocabulary: Vocabulary, files: Sequence[SpecFile]
         for statement, imported in file.imports:
             _import(report, definitions, statement, made[imported])
         _define(report, vocabulary, file.tree, definitions)
+        _inherit(report, definitions)
         made[file] = definitions
     return made
+
+
+def _inherit(report: Report, definitions: Definitions) -> None:
+    for section in definitions.train.values():
+        definitions.homes.update({id(setting): definitions for setting in section.settings})
+    definitions.train = inherit(report, definitions.train, definitions.recipes)
+    definitions.own_data = inherit(report, definitions.own_data, definitions.data)
+    definitions.data.update(definitions.own_data)
 
 
 def _import(report: Report, definitions: Definitions, statement: ast.Import, other: Definitions) -> None:
@@ -62,6 +78,8 @@ def _import(report: Report, definitions: Definitions, statement: ast.Import, oth
             return
         definitions.names[alias] = Module(alias, other.own)
         definitions.data.update({f"{alias}.{name}": section for name, section in other.own_data.items()})
+        definitions.recipes.update({f"{alias}.{name}": section for name, section in other.train.items()})
+        definitions.homes.update(other.homes)
         return
     for name, value in other.own.items():
         if definitions.names.get(name, value) is not value:
@@ -72,6 +90,8 @@ def _import(report: Report, definitions: Definitions, statement: ast.Import, oth
         if definitions.data.get(name, section) is not section:
             report.error("E0403", f"two imported files define data `{name}`", statement.path.span)
         definitions.data.setdefault(name, section)
+    definitions.recipes.update(other.train)
+    definitions.homes.update(other.homes)
 
 
 def _define(report: Report, vocabulary: Vocabulary, file: ast.File, definitions: Definitions) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import ast
+from dlc.compiler.frontend.inheritance import excludes
 from dlc.compiler.frontend.parser import parse
 from dlc.compiler.frontend.report import Report
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
@@ -103,7 +104,7 @@ def _with(report: Report, section: ast.Section, change: Override, text: str) -> 
     name = change.setting.name.name
     before = [s for s in section.settings if s.name.name == name]
     if change.argument is None:
-        without = [s for s in section.settings if s.name.name != name and not _excludes(name, s.name.name)]
+        without = [s for s in section.settings if not excludes(name, s.name.name)]
         return replace(section, settings=(*without, change.setting))
     value = change.setting.items[0].value
     if not before or len(change.setting.items) > 1:
@@ -115,11 +116,6 @@ def _with(report: Report, section: ast.Section, change: Override, text: str) -> 
     if setting is None:
         return section
     return replace(section, settings=tuple(setting if s is before[0] else s for s in section.settings))
-
-
-def _excludes(name: str, other: str) -> bool:
-    """Whether setting one takes the other out: training lasts `epochs` or `steps`."""
-    return {name, other} == {"epochs", "steps"}
 
 
 def _with_argument(item: ast.Item, name: str, value: ast.Expression) -> str:

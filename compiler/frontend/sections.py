@@ -65,7 +65,7 @@ def read_settings(
             evaluator.error("E0803", f"`{name}` has no value", setting.name.span)
     given = {s.name.name for s in section.settings}
     missing = [names for names in required if not given & set(names.split("|"))]
-    if missing:
+    if missing and section.base is None:  # a base that is left is one that could not be found, which is reported
         shown = listing(m.replace("|", "` or `") for m in missing)
         examples = "; ".join(EXAMPLES[m] for m in missing)
         evaluator.error("E0804", f"{what} has no {shown}", section.name.span, help=f"for example: {examples}")

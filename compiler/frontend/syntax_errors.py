@@ -87,7 +87,7 @@ def _header(place: Place) -> Diagnostic | None:
             return place.mistake(
                 "E0106",
                 f"expected `{{` after the name of the {kind} section, found {place.shown}",
-                f"write `{kind} {name} {{ … }}`",
+                f"write `{kind} {name} {{ … }}`, or `{kind} {name} extends OTHER {{ … }}`",
             )
         if place.found.type == "ARROW":
             return place.mistake(

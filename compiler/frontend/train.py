@@ -32,17 +32,29 @@ LARGEST_SEED = 2**32 - 1
 class Recipes:
     """Elaborates the sections of one file; data sections and networks are made once, however many recipes use them."""
 
-    def __init__(self, evaluator: Evaluator, definitions: Definitions, networks: Mapping[str, Network]) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        definitions: Definitions,
+        networks: Mapping[str, Network],
+        overridden: Mapping[int, ast.Section],
+    ) -> None:
+        """`networks` are the file's own, by name; `overridden` the data sections after `--set`, by what they were."""
         self.evaluator = evaluator
         self.definitions = definitions
         self.networks = networks
-        self.data: dict[str, DataRecipe | None] = {}
+        self.overridden = overridden
+        self.data: dict[int, DataRecipe | None] = {}
 
-    def data_section(self, name: str) -> DataRecipe | None:
+    def data_section(self, section: ast.Section) -> DataRecipe | None:
         """A data section of this file or of one it imports; None where it has mistakes, which are reported."""
-        if name not in self.data:
-            self.data[name] = elaborate_data(self.evaluator, self.definitions.data[name])
-        return self.data[name]
+        if id(section) not in self.data:
+            self.data[id(section)] = elaborate_data(self.evaluator, self.overridden[id(section)])
+        return self.data[id(section)]
+
+    def _home(self, line: ast.Setting) -> Definitions:
+        """The file whose names a setting means: the one that it is written in, or this one for one from the outside."""
+        return self.definitions.homes.get(id(line), self.definitions)
 
     def recipe(self, section: ast.Section) -> Recipe | None:
         """A train section; None where something is wrong with it, which is reported."""
@@ -102,11 +114,13 @@ class Recipes:
         node = single(self.evaluator, line, "a model") if line is not None else None
         if node is None:
             return None
-        called = called_model(self.evaluator, node, self.definitions.environment)
+        home = self._home(line)
+        called = called_model(self.evaluator, node, home.environment)
         if called is None:
             return None
         function, values = called
-        if not values and function.name in self.networks and self.networks[function.name].name == function.name:
+        own = self.definitions.own.get(function.name) is function
+        if not values and own and function.name in self.networks and self.networks[function.name].name == function.name:
             return self.networks[function.name]
         self.evaluator.steps = 0
         return elaborate(self.evaluator, function, values, node.span)
@@ -116,15 +130,14 @@ class Recipes:
         node = single(self.evaluator, line, "a data section") if line is not None else None
         if node is None:
             return None
-        name = dotted(node)
-        if name is None or name not in self.definitions.data:
-            names = self.definitions.data
+        name, names = dotted(node), self._home(line).data
+        if name is None or name not in names:
             help = did_you_mean(name or "", names) or (f"this file has {listing(names)}" if names else "")
             if name in self.evaluator.vocabulary.sources:
                 help = f"a data section is named here: `data NAME {{ source {name} }}`"
             self.evaluator.error("E0810", f"there is no data section `{node.span.text}`", node.span, help=help)
             return None
-        return self.data_section(name)
+        return self.data_section(names[name])
 
     def _fits(self, settings: Settings, network: Network, data: DataRecipe) -> None:
         """Whether the images are resized to what the network takes, and normalised with as many numbers as it has channels."""

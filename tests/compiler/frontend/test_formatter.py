@@ -162,6 +162,7 @@ def test_an_untidy_spec_is_put_in_order(golden: Callable[[str, str], None]) -> N
         ("block A = 10%3 + 10 % 3", "block A = 10 % 3 + 10 % 3\n"),
         ("data d { source fashion-mnist }", "data d { source fashion-mnist }\n"),
         ("data d {\n}", "data d {}\n"),
+        ("train  A  extends b.C{epochs 2}", "train A extends b.C { epochs 2 }\n"),
         ("\tblock A =\n\t\trelu", "block A =\n    relu\n"),
         ("block A = relu # why", "block A = relu  # why\n"),
     ],
