@@ -126,6 +126,6 @@ def _source(tensor: Tensor) -> Tensor:
 
 def _require_room(folder: Path, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise DlcError.of("E0865", f"{folder} is a file, not a folder")
+        raise DlcError.of("E0875", f"{folder} is a file, not a folder")
     if not force and folder.is_dir() and any(folder.iterdir()):
-        raise DlcError.of("E0865", f"{folder} is not empty", help="choose another folder, or overwrite with --force")
+        raise DlcError.of("E0875", f"{folder} is not empty", help="choose another folder, or overwrite with --force")

@@ -41,8 +41,8 @@ class Reading:
 def read_graph(model: onnx.ModelProto) -> Reading:
     """The graph of a model as layers.
 
-    Raises DlcError with all operators that are not known (E0862), all nodes that do what the language cannot say (E0863),
-    and inputs without a fixed shape (E0864).
+    Raises DlcError with all operators that are not known (E0872), all nodes that do what the language cannot say (E0873),
+    and inputs without a fixed shape (E0874).
     """
     return _Reader(model).reading()
 
@@ -70,12 +70,12 @@ class _Reader:
         found = {name: item for name, item in outputs.items() if isinstance(item, Flow)}
         if not self.diagnostics:
             for name in outputs.keys() - found.keys():
-                self._complain("E0863", f"the output `{name}` does not depend on any input")
+                self._complain("E0873", f"the output `{name}` does not depend on any input")
         flows = tuple(_in_order(found.values()))
         for flow in flows:
             if flow.layer is None and flow.inputs and not self.diagnostics:
                 fact = f"{flow.op} is known only where it makes a layer together with its neighbours"
-                self._complain("E0863", f"{_title(flow.node)}: {fact}")
+                self._complain("E0873", f"{_title(flow.node)}: {fact}")
         if self.diagnostics:
             raise DlcError(self.diagnostics)
         used = {id(f) for f in flows}
@@ -91,7 +91,7 @@ class _Reader:
             if len(sizes) not in (2, 4) or any(n is None for n in sizes[1:]):
                 shown = ", ".join(d.dim_param or str(d.dim_value or "?") for d in value.type.tensor_type.shape.dim)
                 self._complain(
-                    "E0864",
+                    "E0874",
                     f"the input `{value.name}` is [{shown}]; it must be [batch, features] or [batch, channels, height, width], "
                     "all but the batch fixed",
                     help="fix the sizes where the file is written, or with onnx.tools.update_model_dims",
@@ -121,7 +121,7 @@ class _Reader:
             else:
                 made = _pointwise(site) or OPERATORS[node.op_type](site)
         except Refusal as refusal:
-            self._complain("E0863", f"{_title(node)} is not what the language says: {refusal}")
+            self._complain("E0873", f"{_title(node)} is not what the language says: {refusal}")
             return
         for name, item in zip(node.output, made if isinstance(made, tuple) else (made,), strict=False):
             self._bind(name, item)
@@ -141,7 +141,7 @@ class _Reader:
             notes = tuple(f"used by {place}" for place in places) + tuple(more)
             self.diagnostics.append(
                 Diagnostic(
-                    "E0862",
+                    "E0872",
                     f"the operator {title} is not known",
                     notes=notes,
                     help="docs/import.md lists those that are",
