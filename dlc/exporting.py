@@ -1,4 +1,4 @@
-"""Writing models in other systems' formats."""
+"""Writing models in other systems' formats: ONNX, and weights as safetensors."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from pathlib import Path
 import numpy as np
 
 from dlc.api import Settings, fresh_weights, one_network
+from dlc.compiler.description import folded_weights, network_of, weights_of
 from dlc.compiler.errors import DlcError
+from dlc.compiler.folding import folding
 from dlc.compiler.network import Network
-from dlc.runtime.artifact import read_manifest
+from dlc.runtime.artifact import Artifact, load_artifact
 from dlc.runtime.atomic import replace_file
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.weights import load_weights, match
+from dlc.runtime.weights import load_weights, match, save_weights
+
+WEIGHTS = ".safetensors"
+
+Weights = str | Path | Mapping[str, np.ndarray] | None
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """An ONNX file that was written: where, how many bytes, which model, and its number of nodes."""
+    """A file that was written: where, how many bytes, which model; of an ONNX file its number of nodes, else None."""
 
     path: Path
     size: int
     model: str
-    nodes: int
+    nodes: int | None = None
 
 
 def export(
@@ -33,45 +39,58 @@ def export(
     output: str | Path | None = None,
     *,
     model: str | None = None,
-    weights: str | Path | Mapping[str, np.ndarray] | None = None,
+    weights: Weights = None,
     settings: Settings = (),
 ) -> ExportReport:
-    """Writes a model of a spec file as ONNX, by default to MODEL.onnx here.
+    """Writes a model of a spec file, or an artifact's, as ONNX, by default to MODEL.onnx here; its weights alone, canonical
+    and by name, where `output` ends in .safetensors.
 
-    `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. Raises DlcError for
-    mistakes in the spec, a layer that ONNX cannot say, and where the package onnx is missing; RuntimeFault for weights
-    that do not fit and for an artifact, which holds compiled code and no network.
+    `weights` of a spec is a .safetensors file or arrays by name; without, weights are freshly initialised. An artifact has its
+    own: batch norms that were folded into the layer before are absent from its ONNX file, and neutral in its weights.
+
+    Raises DlcError for mistakes in the spec, a layer that ONNX cannot say, and where the package onnx is missing; RuntimeFault
+    for files that cannot be read and weights that do not fit.
     """
-    if Path(model_file).suffix != ".dlspec":
-        raise _artifact_fault(Path(model_file))
-    network = one_network(model_file, model=model, settings=settings)
-    if importlib.util.find_spec("onnx") is None:
+    path = Path(output) if output is not None else None
+    only_weights = path is not None and path.suffix == WEIGHTS
+    if not only_weights and importlib.util.find_spec("onnx") is None:
         raise DlcError.of("E0856", "writing ONNX needs the package onnx", help="pip install 'dlc[onnx]'")
-    arrays = _weights(network, weights)
+    if Path(model_file).suffix == ".dlspec":
+        network = one_network(model_file, model=model, settings=settings)
+        arrays = _weights(network, weights)
+    else:
+        if model is not None or weights is not None or settings:
+            raise RuntimeFault(
+                "R0217",
+                f"{model_file} is no spec: it holds one model with its weights",
+                help="leave --model, --weights and --set out",
+            )
+        network, arrays = from_artifact(load_artifact(model_file, runs_here=False), folded=not only_weights)
+    if path is not None and only_weights:
+        save_weights(path, arrays)
+        return ExportReport(path, path.stat().st_size, network.name)
     from dlc.compiler.export.model import to_onnx  # onnx: a quarter of a second, after all that may still be wrong
 
     made = to_onnx(network, arrays)
-    path = Path(output) if output is not None else Path(f"{network.name}.onnx")
+    path = path or Path(f"{network.name}.onnx")
     with replace_file(path) as file:
         file.write(made.SerializeToString())
     return ExportReport(path, path.stat().st_size, network.name, len(made.graph.node))
 
 
-def _artifact_fault(path: Path) -> RuntimeFault:
-    """Why an artifact is not exported. Raises RuntimeFault as loading does where the file is none."""
-    name = read_manifest(path).model
-    return RuntimeFault(
-        "R0106",
-        f"{path} holds compiled code, its weights folded and packed for it; there is no network in it to export",
-        help=f"export the spec it was made from: dlc export SPEC --model {name} --weights FILE "
-        "(`dlc train` leaves the weights beside the artifact, as best.safetensors)",
-    )
+def from_artifact(artifact: Artifact, *, folded: bool) -> tuple[Network, dict[str, np.ndarray]]:
+    """The network that an artifact was compiled from, or the folded one that it computes, and its canonical weights."""
+    network = network_of(artifact)
+    if not folded:
+        return network, weights_of(artifact, network)
+    network = folding(network).network
+    return network, folded_weights(artifact, network)
 
 
-def _weights(network: Network, weights: str | Path | Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+def _weights(network: Network, weights: Weights) -> dict[str, np.ndarray]:
     """The canonical weights that inference needs, matched by name and shape."""
     if weights is None:
-        return fresh_weights(network)
+        weights = fresh_weights(network)
     arrays = load_weights(weights) if isinstance(weights, str | Path) else dict(weights)
     specs = network.parameter_specs(training=False)
     known = network.inference_weights(arrays)

@@ -88,14 +88,17 @@ def _scores(result: np.ndarray | Results) -> np.ndarray:
     return result if isinstance(result, np.ndarray) else next(iter(result.values()))
 
 
-def run(artifact: str | Path, file: Path, *, top: int = 5, threads: int | None = None) -> list[list[dict[str, Any]]]:
+def run(
+    artifact: str | Path, file: Path, *, top: int = 5, size: tuple[int, int] | None = None, threads: int | None = None
+) -> list[list[dict[str, Any]]]:
     """The most probable classes of each sample in a file, best first: dictionaries of index, name, probability and score.
 
     The file is an image, or an .npy or .npz file: float32 arrays of the input's shape go in as they are, uint8 images are
-    preprocessed as the training data was. Raises RuntimeFault for what cannot be read or does not fit.
+    preprocessed as the training data was, but resized to `size` (height, width) where given. Raises RuntimeFault for what
+    cannot be read or does not fit.
     """
     net = load(artifact, threads)
-    inputs = _inputs(net, file)
+    inputs = _inputs(net, file, size)
     scores = np.asarray(_scores(net(*inputs)), np.float64)
     if scores.ndim != 2:
         raise RuntimeFault(
@@ -130,9 +133,9 @@ def _class_name(net: Session, index: int) -> str:
     return net.classes[index] if index < len(net.classes) else str(index)
 
 
-def _inputs(net: Session, file: Path) -> list[np.ndarray]:
+def _inputs(net: Session, file: Path, size: tuple[int, int] | None) -> list[np.ndarray]:
     if file.suffix not in (".npy", ".npz"):
-        return [net.preprocess(file)]
+        return [net.preprocess(file, size)]
     try:
         content = np.load(file, allow_pickle=False)
         arrays = {"": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
@@ -143,7 +146,7 @@ def _inputs(net: Session, file: Path) -> list[np.ndarray]:
             "R0215", f"{file} cannot be read as {file.suffix}: {error}", help="write it with numpy.save or numpy.savez"
         ) from error
     if len(net.inputs) == 1 and len(arrays) == 1:
-        return [_fitted(net, net.inputs[0], next(iter(arrays.values())))]
+        return [_fitted(net, net.inputs[0], next(iter(arrays.values())), size)]
     missing = [spec.name for spec in net.inputs if spec.name not in arrays]
     if missing:
         raise RuntimeFault(
@@ -154,10 +157,10 @@ def _inputs(net: Session, file: Path) -> list[np.ndarray]:
     return [arrays[spec.name] for spec in net.inputs]
 
 
-def _fitted(net: Session, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
+def _fitted(net: Session, spec: TensorSpec, array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     if array.dtype == np.uint8 and net.manifest.preprocessing is not None:
-        return net.preprocess(array)
-    if array.shape == spec.shape[1:]:
+        return net.preprocess(array, size)
+    if array.ndim == len(spec.shape) - 1:
         return array[None]
     return array
 

@@ -189,13 +189,13 @@ def _own(variant: Variant, name: str) -> str:
     return f"{show_sizes(image_sizes(variant.program))}/{name}"
 
 
-def load_artifact(path: str | Path) -> Artifact:
+def load_artifact(path: str | Path, *, runs_here: bool = True) -> Artifact:
     """Opens an artifact. Its weights are arrays over the mapped file: pages that are written become private copies. The file
     may be replaced or deleted meanwhile, but not overwritten in place.
 
     Every part's digest is compared first, then the processor with what the code needs. Raises RuntimeFault where the file
     is missing (R0101), no artifact (R0102), of another format (R0103), cut off (R0104), damaged (R0105), or does not fit
-    this machine (R0107).
+    this machine (R0107), which is only asked if it `runs_here`.
     """
     try:
         with open(path, "rb") as file:
@@ -222,7 +222,7 @@ def load_artifact(path: str | Path) -> Artifact:
         if len(part) != section.size or digest(part) != section.digest:
             raise _damaged(path, "code" if parts else "weights")
         parts.append(part)
-    if content.manifest.program.device == "cpu":
+    if runs_here and content.manifest.program.device == "cpu":
         check_cpu(content.manifest.target.triple, content.manifest.target.features)
     weights, _ = parse(parts[0], str(path))
     variants = []

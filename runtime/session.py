@@ -157,11 +157,12 @@ class Session:
             return results[0]
         return Results(dict(zip(self._names, results, strict=True)))
 
-    def preprocess(self, image: str | Path | np.ndarray) -> np.ndarray:
+    def preprocess(self, image: str | Path | np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         """An image file, or an array of one or several images -> the network's input, [n, channels, height, width].
 
-        Resized and normalised as the training data was. Arrays are uint8 (0 to 255) or float (0 to 1), channels first or
-        last. Raises RuntimeFault where the artifact has no preprocessing, or the image cannot be read or does not fit.
+        Resized and normalised as the training data was, or to another `size` (height, width). Arrays are uint8 (0 to 255) or
+        float (0 to 1), channels first or last. Raises RuntimeFault where the artifact has no preprocessing, or the image
+        cannot be read or does not fit.
         """
         rule = self._artifact.manifest.preprocessing
         if rule is None:
@@ -174,7 +175,7 @@ class Session:
             if rule.channels not in (1, 3):
                 raise RuntimeFault("R0210", f"the network takes {rule.channels} channels, which no image file has")
             image = read_picture(Path(image), 1 if rule.channels == 1 else 3)
-        return rule.apply(image)
+        return (rule if size is None else rule.resized(*size)).apply(image)
 
     def save(self, path: str | Path) -> None:
         """Writes the model as one artifact, atomically. Raises RuntimeFault (R0110) where that fails."""
@@ -204,9 +205,11 @@ class Session:
                 if variant is None and self._specialise is not None:
                     variant = self._specialise(self._artifact, sizes)
                 assert variant is not None
-                own = {name: _usable(array) for name, array in variant.weights.items()}
                 weights = {
-                    spec.name: own.get(spec.name, self._weights.get(spec.name)) for spec in variant.program.weights
+                    spec.name: _usable(variant.weights[spec.name])
+                    if spec.name in variant.weights
+                    else self._weights[spec.name]
+                    for spec in variant.program.weights
                 }
                 self._others[sizes] = Executor(variant.program, load_code(variant.code), weights, self.threads)
         return self._others[sizes]

@@ -1,8 +1,8 @@
 """Weights: the safetensors format, canonical weight files, and the match between a file's names and a network's.
 
 A file is 8 bytes of header length (little endian), the header in JSON (name -> type, shape, place in the data), and the data.
-Files that this module writes start every tensor at a multiple of 64 bytes, so that it can be used where it lies in a mapped
-file; tensors named `_pad.N` fill the gaps, because the format allows none.
+Artifacts start every tensor at a multiple of 64 bytes, so that it can be used where it lies in a mapped file; tensors named
+`_pad.N` fill the gaps, because the format allows none. Weight files have none of these: other systems load them by name.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Blob:
             file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def lay_out(weights: Mapping[str, np.ndarray], notes: Mapping[str, str] | None = None) -> Blob:
-    """Lays arrays out so that each starts at a multiple of 64 bytes; `notes` are text facts kept in the header."""
+def lay_out(weights: Mapping[str, np.ndarray], notes: Mapping[str, str] | None = None, *, padded: bool = True) -> Blob:
+    """Lays arrays out, with `padded` so that each starts at a multiple of 64 bytes; `notes` are text facts kept in the header."""
     header: dict[str, Any] = {"__metadata__": dict(notes)} if notes else {}
     arrays: list[np.ndarray] = []
     end = 0
@@ -68,7 +68,7 @@ def lay_out(weights: Mapping[str, np.ndarray], notes: Mapping[str, str] | None =
         header[name] = {"dtype": _NAMES[array.dtype.name], "shape": array.shape, "data_offsets": (end, end + size)}
         arrays.append(array)
         end += size
-        gap = aligned(end) - end
+        gap = aligned(end) - end if padded else 0
         if gap:
             header[f"{_PADDING}{len(arrays)}"] = {"dtype": "U8", "shape": (gap,), "data_offsets": (end, end + gap)}
             arrays.append(np.zeros(gap, np.uint8))
@@ -134,7 +134,7 @@ def _damaged(origin: str, reason: str) -> RuntimeFault:
 
 def save_weights(path: str | Path, weights: Mapping[str, np.ndarray], notes: Mapping[str, str] | None = None) -> None:
     """Writes arrays as one safetensors file, atomically. Raises RuntimeFault (R0110) where that fails."""
-    blob = lay_out(weights, notes)
+    blob = lay_out(weights, notes, padded=False)
     with replace_file(path) as file:
         blob.write(file)
 

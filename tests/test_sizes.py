@@ -5,18 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 import dlc
-from dlc import api, loading
+from dlc import api, loading, measuring
+from dlc.cli import main
 from dlc.runtime.artifact import Artifact, Variant, load_artifact, save_artifact
+from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.session import Session
 from dlc.runtime.session import load as load_alone
 from tests.models.conftest import IMPORTS, settle, torchvision_models
@@ -26,7 +31,7 @@ __all__ = ["torchvision_models"]
 CONVOLUTIONAL = """
 model Net {
     input image: [3, 32, 32]
-    image -> conv(8, 3, pad=1, bias=false) -> batch_norm -> relu -> max_pool(2) -> conv(16, 3, bias=false) -> batch_norm
+    image -> conv(8, 3, stride=2, pad=1, bias=false) -> batch_norm -> relu -> conv(16, 3, stride=2, bias=false) -> batch_norm
         -> relu -> global_avg_pool -> fc: linear(5) -> output scores
 }
 """
@@ -288,3 +293,42 @@ def test_networks_of_several_images_take_a_size_for_each(spec: Any) -> None:
 
     np.testing.assert_allclose(session(a, b), means @ weights["fc.weight"].T + weights["fc.bias"], atol=1e-5)
     assert session.sizes[1] == ((5, 7), (9, 11))
+
+
+def test_the_commands_take_sizes(
+    spec: Any, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, picture = tmp_path / "m.dlc", tmp_path / "x.npy"
+    command = ["dlc", "compile", str(spec(CONVOLUTIONAL)), "-o", str(model), "--size", "32", "--size", "20x40"]
+    monkeypatch.setattr(sys, "argv", command)
+    main()
+    np.save(picture, images(20, 40))
+    monkeypatch.setattr(sys, "argv", ["dlc", "run", str(model), str(picture), "--top", "1"])
+    main()
+
+    assert load_alone(model).sizes == (((32, 32),), ((20, 40),))
+    assert "sample 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["0x3", "axb", "3x", "-3", "3x3x3"])
+def test_what_is_no_size_is_wrong_usage(text: str, spec: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["dlc", "compile", str(spec(CONVOLUTIONAL)), f"--size={text}"])
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+
+    assert caught.value.code == 2 and "224x320" in capsys.readouterr().err
+
+
+def test_a_picture_is_resized_to_the_trained_size_unless_another_is_asked_for(artifact: Path, tmp_path: Path) -> None:
+    whole = load_artifact(artifact)
+    rule = Preprocessing(3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+    save_artifact(artifact, replace(whole, manifest=msgspec.structs.replace(whole.manifest, preprocessing=rule)))
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    session = dlc.load(artifact)
+
+    for size in (None, (20, 40)):
+        (found,) = measuring.run(artifact, tmp_path / "photo.png", size=size)
+        scores = session(session.preprocess(pixels, size))[0]
+        assert [entry["index"] for entry in found] == list(np.argsort(-scores, kind="stable"))

@@ -1,4 +1,4 @@
-"""`dlc export`: write a model of the file as ONNX."""
+"""`dlc export`: write a model as ONNX, or its weights as safetensors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from dlc.commands.options import JSON, MODEL, SETTINGS, WEIGHTS, emit_json
 
 
 @click.command(name="export")
-@click.argument("model_file", metavar="SPEC", type=click.Path(path_type=Path))
+@click.argument("model_file", metavar="SPEC|ARTIFACT", type=click.Path(path_type=Path))
 @MODEL
 @WEIGHTS
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The ONNX file; default: MODEL.onnx.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The file, .onnx or .safetensors; default: MODEL.onnx."
+)
 @SETTINGS
 @JSON
 def command(
@@ -24,12 +26,13 @@ def command(
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write a model of the file as ONNX."""
+    """Write a model as ONNX; with -o FILE.safetensors its weights alone, by their canonical names."""
     from dlc import exporting
 
     result = exporting.export(model_file, output, model=model, weights=weights, settings=settings)
-    if weights is None:
+    if weights is None and model_file.suffix == ".dlspec":
         click.echo("no --weights given: the file holds freshly initialised weights", err=True)
-    click.echo(f"{result.path}  {result.size / 1e6:.2f} MB  {result.nodes} nodes")
+    nodes = f"  {result.nodes} nodes" if result.nodes is not None else ""
+    click.echo(f"{result.path}  {result.size / 1e6:.2f} MB{nodes}")
     if as_json:
         emit_json({"path": str(result.path), "bytes": result.size, "model": result.model, "nodes": result.nodes})

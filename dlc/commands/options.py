@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 
-class ImageSize(click.ParamType):
+class ImageSize(click.ParamType[tuple[int, int]]):
     """Height and width of an image: 224x320, or one number for both."""
 
     name = "HxW"

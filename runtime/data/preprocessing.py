@@ -62,6 +62,16 @@ class Preprocessing(msgspec.Struct, frozen=True):
         images = resize(images, self.height, self.width)
         return self.normalize(images)
 
+    def resized(self, height: int, width: int) -> Preprocessing:
+        """The same for images of another size. Raises RuntimeFault where each pixel has a mean of its own."""
+        if (height, width) != (self.height, self.width) and len(self.mean) != self.channels:
+            raise RuntimeFault(
+                "R0220",
+                f"images are normalised pixel by pixel, which is for {self.height}x{self.width} alone",
+                help="train with `normalize per_channel` to take images of other sizes",
+            )
+        return msgspec.structs.replace(self, height=height, width=width)
+
     def normalize(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Resized images [n, channels, height, width] -> the middle of them, float32, `(x - mean) / std`; uint8 counts 0..255."""
         return self.normalizer(255.0 if images.dtype == np.uint8 else 1.0)(middle(images, self.window), out)
@@ -90,6 +100,12 @@ class Preprocessing(msgspec.Struct, frozen=True):
             return images
         if images.ndim == 3 and shape[0] == channels:
             return images[None]
+        if channels == 1 and images.ndim == 3 and shape[2] in (3, 4):
+            raise RuntimeFault(
+                "R0302",
+                f"an array of shape {list(shape)} is one colour image or {shape[0]} narrow grey ones: the network takes 1 channel",
+                help="make a colour image grey; give grey ones their channel: array[:, None]",
+            )
         if channels == 1 and images.ndim == 3 and shape[2] != 1:
             return images[:, None]
         if channels == 1 and images.ndim == 2:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from dlc.runtime.artifact import Artifact
+from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.session import Results, Session
 from tests.runtime.conftest import expected, samples
@@ -170,6 +171,25 @@ def test_preprocess_takes_images_of_any_size_and_mode(net: Session, tmp_path: Pa
         path = tmp_path / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}"
         Image.new("RGB", (37, 20), (200, 100, 50)).convert(mode).save(path)
         assert net.preprocess(path).shape == (1, 3, 8, 16)
+
+
+def test_preprocess_resizes_to_another_size_where_asked(net: Session) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
+
+    assert net.preprocess(pixels, size=(12, 20)).shape == (1, 3, 12, 20)
+    np.testing.assert_array_equal(net.preprocess(pixels, size=(8, 16)), net.preprocess(pixels))
+
+
+def test_pixels_with_means_of_their_own_have_one_size(artifact: Artifact) -> None:
+    means = tuple(np.linspace(0, 1, 384))
+    rule = Preprocessing(3, 8, 16, means, (1.0,) * 384)
+    net = Session(
+        Artifact(msgspec.structs.replace(artifact.manifest, preprocessing=rule), artifact.code, artifact.weights)
+    )
+
+    assert net.preprocess(np.zeros((9, 9, 3), np.uint8), size=(8, 16)).shape == (1, 3, 8, 16)
+    with pytest.raises(RuntimeFault, match=r"R0220.*8x16 alone"):
+        net.preprocess(np.zeros((9, 9, 3), np.uint8), size=(12, 20))
 
 
 def test_images_that_cannot_be_read_are_named(net: Session, tmp_path: Path) -> None:

@@ -85,6 +85,15 @@ def test_what_is_not_an_image_is_refused(array, message):
         Preprocessing(3, 4, 4, (0.0,) * 3, (1.0,) * 3).apply(array)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_colour_image_is_not_taken_for_many_grey_ones(channels):
+    grey = Preprocessing(1, 4, 4, (0.0,), (1.0,))
+
+    with pytest.raises(RuntimeFault, match=r"R0302.*one colour image or 28 narrow grey ones"):
+        grey.apply(np.zeros((28, 28, channels), np.uint8))
+    assert grey.apply(np.zeros((28, 1, 28, channels), np.uint8)).shape == (28, 1, 4, 4)
+
+
 @pytest.mark.parametrize("fraction", [0.1, 0.29, 0.5, 1 / 3])
 def test_a_split_takes_its_share_of_every_class(fraction):
     labels = R.integers(0, 7, 1234)
