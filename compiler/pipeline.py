@@ -18,10 +18,11 @@ from dlc.compiler.folding import folding
 from dlc.compiler.ir import Graph
 from dlc.compiler.ir.text import to_text
 from dlc.compiler.network import Network, inference_form
-from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify
+from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify, Winograd
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
+from dlc.compiler.watching import Watched, build_watch
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
@@ -46,7 +47,8 @@ def compile_folded(
     network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph, constants = fold(build_inference(network), weights)
+    graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8))
+    graph, constants = fold(graph, weights)
     graph = PackWeights(target.lanes)(Simplify()(graph))
     compiled = compile_graph(graph, target, batch=batch)
     return compiled, pack(compiled, constants)
@@ -70,6 +72,17 @@ def compile_part(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
     graph = build_part(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
     return compile_graph(Simplify()(graph), target, batch=batch)
+
+
+def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...]) -> Graph:
+    """The graph with convolutions by tiles where they are faster for these numbers of samples."""
+    return Winograd(target.machine, batches)(Simplify()(graph)) if isinstance(target, CpuTarget) else graph
+
+
+def compile_watch(recipe: Recipe, target: AnyTarget, batch: int) -> tuple[Compiled, tuple[Watched, ...]]:
+    """What measures a training step on `batch` samples without making it, and what its outputs are about."""
+    graph, watched = build_watch(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
+    return compile_graph(Simplify()(graph), target, batch=batch), watched
 
 
 def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -168,7 +181,7 @@ def stages() -> tuple[Stage, ...]:
 
     def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
         made = folding(network)
-        return fold(build_inference(made.network), made.fold(weights))[0]
+        return fold(with_winograd(build_inference(made.network), target, (1, 8)), made.fold(weights))[0]
 
     def packed(network: Network, target: AnyTarget, weights: Weights) -> Graph:
         return PackWeights(target.lanes)(Simplify()(folded(network, target, weights)))

@@ -7,6 +7,7 @@ from math import prod
 from dlc.compiler.ir import Fusion, N, Shape, Value
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearWeightGradient
+from dlc.compiler.ops.winograd import WinogradConv2d
 
 
 def flops(value: Value) -> int:
@@ -15,6 +16,8 @@ def flops(value: Value) -> int:
     match op:
         case Conv2d():
             return 2 * _size(value) * _taps(op.kernel) * (_last(operands[0]) // op.groups)
+        case WinogradConv2d():
+            return 2 * _size(value) * op.kernel**2 * _last(operands[0])
         case Conv2dInputGradient() | Conv2dWeightGradient():
             upstream = operands[0] if isinstance(op, Conv2dInputGradient) else operands[1]
             inputs = op.input_size[2] if isinstance(op, Conv2dInputGradient) else op.in_channels

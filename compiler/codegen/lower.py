@@ -9,8 +9,10 @@ import numpy as np
 from tvm import te, tirx
 
 from dlc.compiler.codegen.schedules.cpu import tiles
+from dlc.compiler.codegen.schedules.cpu.loops import largest_divisor
 from dlc.compiler.codegen.target import CpuTarget, Target
 from dlc.compiler.ir import Dim, DType, N, TensorType
+from dlc.compiler.passes import winograd_tasks
 
 BATCH_NAME = "n"
 """The name of the symbolic batch in kernels."""
@@ -135,6 +137,20 @@ class Lowering:
     def columns(self, extent: int | None, block: int) -> int:
         """Rows or columns that one tile holds beside `block` channels."""
         return tiles.column_tile(self._target, extent, block) if isinstance(self._target, CpuTarget) else 1
+
+    def vector(self, extent: int) -> int:
+        """Neighbouring elements of an axis that are computed at once."""
+        return largest_divisor(extent, self._target.lanes) if isinstance(self._target, CpuTarget) else 1
+
+    def tasks(
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
+    ) -> winograd_tasks.Tasks:
+        """How a convolution by tiles is shared out."""
+        if not isinstance(self._target, CpuTarget):
+            return winograd_tasks.Tasks(1, 1, 1, 1, 1, 1, 1, 1)
+        shape = winograd_tasks.Shape(*result, inputs, channels, kernel, block)
+        batch = self.batch if isinstance(self.batch, int) else winograd_tasks.SAMPLES
+        return winograd_tasks.plan(shape, tile, batch, self._target.machine)[1]
 
     def placeholder(self, type: TensorType, name: str) -> Any:
         """A tensor that the kernel's caller passes."""

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import hashlib
 import importlib
 import os
 import platform
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from dlc.compiler.codegen.cache import Cache, compiler_version
 from dlc.compiler.errors import DlcError
+from dlc.compiler.machine import Machine
+from dlc.runtime.device import FEATURES
 
 TARGETS = {
     "cpu": "this machine's processor",
@@ -48,6 +55,9 @@ COMMON_CPUS = (
 )  # fmt: skip
 """Names to suggest; LLVM decides which are valid."""
 
+_SCHEDULED = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "neon", "sve")
+"""The instruction set features that schedules ask for, by LLVM's names."""
+
 _CPU_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 
 
@@ -58,24 +68,32 @@ class Target:
     name: str
 
     @staticmethod
-    def parse(text: str) -> CpuTarget | CudaTarget:
-        """The target of that name. Raises DlcError with a suggestion for an unknown one."""
-        if text == "cpu":
-            return CpuTarget(text)
-        if text in ("x86-64-v3", "x86-64-v4"):
-            return CpuTarget(text, text, "x86_64-linux-gnu")
-        if text == "aarch64":
-            return CpuTarget(text, "generic", "aarch64-linux-gnu")
-        if text == "cuda":
-            return CudaTarget(text)
-        kind, separator, detail = text.partition(":")
-        if kind == "cuda" and separator:
-            if detail not in CUDA_ARCHITECTURES:
-                raise _unknown(text, [f"cuda:{a}" for a in CUDA_ARCHITECTURES])
-            return CudaTarget(text, detail)
-        if kind == "cpu" and separator and _CPU_NAME.fullmatch(detail):
-            return _named_cpu(text, detail)
-        raise _unknown(text, [*(t for t in TARGETS if "N" not in t), *(f"cpu:{c}" for c in COMMON_CPUS)])
+    def parse(text: str, cache: Cache | None = None) -> CpuTarget | CudaTarget:
+        """The target of that name. A cache remembers what LLVM says about it, which saves importing TVM.
+
+        Raises DlcError with a suggestion for an unknown name.
+        """
+        target = _parse(text)
+        return _remembered(target, cache) if cache is not None and isinstance(target, CpuTarget) else target
+
+
+def _parse(text: str) -> CpuTarget | CudaTarget:
+    if text == "cpu":
+        return CpuTarget(text)
+    if text in ("x86-64-v3", "x86-64-v4"):
+        return CpuTarget(text, text, "x86_64-linux-gnu")
+    if text == "aarch64":
+        return CpuTarget(text, "generic", "aarch64-linux-gnu")
+    if text == "cuda":
+        return CudaTarget(text)
+    kind, separator, detail = text.partition(":")
+    if kind == "cuda" and separator:
+        if detail not in CUDA_ARCHITECTURES:
+            raise _unknown(text, [f"cuda:{a}" for a in CUDA_ARCHITECTURES])
+        return CudaTarget(text, detail)
+    if kind == "cpu" and separator and _CPU_NAME.fullmatch(detail):
+        return _named_cpu(text, detail)
+    raise _unknown(text, [*(t for t in TARGETS if "N" not in t), *(f"cpu:{c}" for c in COMMON_CPUS)])
 
 
 def _tvm_target() -> Any:
@@ -117,11 +135,12 @@ class CpuTarget(Target):
     """A processor: `cpu` is LLVM's name for it (empty: this machine's), `triple` its kind and operating system.
 
     The facts below steer schedules. They are properties of the target alone, so that an artifact for a named target
-    does not depend on the machine that compiled it.
+    does not depend on the machine that compiled it. `known` holds those that LLVM would have to be asked for.
     """
 
     cpu: str = ""
     triple: str = ""
+    known: Facts | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_host(self) -> bool:
@@ -133,6 +152,8 @@ class CpuTarget(Target):
         """The processor's name for LLVM."""
         if self.cpu:
             return self.cpu
+        if self.known is not None:
+            return self.known.mcpu
         return str(_tvm_target().codegen.llvm_get_system_cpu())
 
     @cached_property
@@ -143,10 +164,13 @@ class CpuTarget(Target):
     @cached_property
     def features(self) -> frozenset[str]:
         """Those of the instruction set features that schedules ask for which the processor has."""
-        return frozenset(self.supported(("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "neon", "sve")))
+        return frozenset(self.supported(_SCHEDULED))
 
     def supported(self, features: Iterable[str]) -> tuple[str, ...]:
         """Those of some features, by LLVM's names, that the processor has; code for it may use them."""
+        features = tuple(features)
+        if self.known is not None and self.known.asked.issuperset(features):
+            return tuple(f for f in features if f in self.known.features)
         codegen = _tvm_target().codegen
         return tuple(f for f in features if codegen.target_has_features(f, self.tvm))
 
@@ -178,9 +202,60 @@ class CpuTarget(Target):
         return (self.is_host and _cache_size(2)) or 512 * 1024
 
     @cached_property
+    def l3(self) -> int:
+        """Bytes of the level 3 cache that all cores share."""
+        return (self.is_host and _cache_size(3)) or 16 * 1024**2
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The facts that the cost models of passes know."""
+        return Machine(self.lanes, self.registers, self.cores, self.l1, self.l2, self.l3)
+
+    @property
+    def identity(self) -> tuple[str | int, ...]:
+        """All facts on which code for the target depends."""
+        return self.mtriple, self.mcpu, self.cores, self.l1, self.l2, self.l3
+
+    @cached_property
     def tvm(self) -> Any:
         """TVM's object for the target."""
         return _tvm_target().Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.mtriple})
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What LLVM says about a processor: its name, and which of the features that it was asked about it has."""
+
+    mcpu: str
+    asked: frozenset[str]
+    features: frozenset[str]
+
+
+def _remembered(target: CpuTarget, cache: Cache) -> CpuTarget:
+    """The target with its facts out of the cache, or found and put there."""
+    processor = target.cpu or _this_processor()
+    if not processor:
+        return target
+    key = hashlib.sha256(f"{target.mtriple} {processor} {compiler_version()}".encode()).hexdigest()
+    content = cache.get("targets", key)
+    if content is not None:
+        with suppress(msgspec.DecodeError):
+            return replace(target, known=msgspec.json.decode(content, type=Facts))
+    asked = {*_SCHEDULED, *FEATURES.get(target.mtriple.partition("-")[0], ())}
+    facts = Facts(target.mcpu, frozenset(asked), frozenset(target.supported(asked)))
+    cache.put("targets", key, msgspec.json.encode(facts))
+    return replace(target, known=facts)
+
+
+def _this_processor() -> str:
+    """What the system says about this machine's first processor, but for what changes: clock, place. "" if nothing."""
+    try:
+        block = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return ""
+    changing = ("mhz", "processor", "apicid", "core id", "physical id", "siblings", "bogomips", "cpu cores")
+    return "\n".join(
+        line for line in block.splitlines() if not any(c in line.partition(":")[0].lower() for c in changing)
+    )
 
 
 def _cache_size(level: int) -> int:

@@ -8,9 +8,13 @@ Barabasz et al. 2018, arXiv:1803.10986, on points and errors).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from math import prod
+
+from dlc.runtime.deferred import np
 
 POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2), Fraction(1, 2), Fraction(-1, 2))
 """The points in the order in which they are taken: small numbers and their inverses keep rounding errors small, and points of
@@ -35,7 +39,7 @@ def transforms(outputs: int, taps: int) -> Transforms:
     if size - 1 > len(POINTS):
         raise ValueError(f"F({outputs}, {taps}) needs {size - 1} points")
     points = POINTS[: size - 1]
-    scales = [_product(p - q for q in points if q != p) for p in points]
+    scales = [prod((p - q for q in points if q != p), start=Fraction(1)) for p in points]
     by_input = [_padded(_polynomial([q for q in points if q != p]), size) for p in points]
     by_input.append(_padded(_polynomial(points), size))
     by_filter = [tuple(p**k / s for k in range(taps)) for p, s in zip(points, scales, strict=True)]
@@ -44,17 +48,15 @@ def transforms(outputs: int, taps: int) -> Transforms:
     return Transforms(tuple(by_input), tuple(by_filter), tuple(by_output))
 
 
-def _product(factors: object) -> Fraction:
-    result = Fraction(1)
-    for factor in factors:  # type: ignore[attr-defined]
-        result *= factor
-    return result
+def array(matrix: Matrix, dtype: np.dtype) -> np.ndarray:
+    """A matrix as an array."""
+    return np.array([[float(c) for c in row] for row in matrix], dtype)
 
 
-def _polynomial(roots: object) -> tuple[Fraction, ...]:
+def _polynomial(roots: Iterable[Fraction]) -> tuple[Fraction, ...]:
     """The coefficients, lowest power first, of the product of all x - root."""
     result = [Fraction(1)]
-    for root in roots:  # type: ignore[attr-defined]
+    for root in roots:
         shifted = [Fraction(0), *result]
         scaled = [*(-root * c for c in result), Fraction(0)]
         result = [a + b for a, b in zip(shifted, scaled, strict=True)]

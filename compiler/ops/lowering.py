@@ -86,6 +86,25 @@ class Maths(Protocol):
         """`body(x)` with x evaluated once, however often `body` uses it."""
 
 
+class Tasks(Protocol):
+    """The part of a convolution by tiles that one task computes: images, rows of tiles, tiles of a row."""
+
+    @property
+    def images(self) -> int:
+        """Images."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+
+    @property
+    def wide(self) -> int:
+        """Tiles of a row."""
+
+    def attributes(self) -> dict[str, int]:
+        """The whole cut as attributes of a block."""
+
+
 class Lowering(Protocol):
     """The context `t` of `Op.lower`."""
 
@@ -108,6 +127,12 @@ class Lowering(Protocol):
 
         `extent` is None where it is the symbolic batch.
         """
+
+    def vector(self, extent: int) -> int:
+        """Neighbouring elements of an axis of this extent that are computed at once: a divisor of it."""
+
+    def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
+        """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
 
     def compute(
         self,

@@ -5,5 +5,6 @@ from dlc.compiler.passes.fuse import Fuse, Kernel
 from dlc.compiler.passes.pack_weights import PackWeights
 from dlc.compiler.passes.recompute import Recompute
 from dlc.compiler.passes.simplify import Simplify
+from dlc.compiler.passes.winograd import Winograd
 
-__all__ = ["FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify"]
+__all__ = ["FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify", "Winograd"]

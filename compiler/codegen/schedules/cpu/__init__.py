@@ -14,9 +14,12 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
     from dlc.compiler.codegen.schedules.cpu.weight_gradient import ConvolutionWeightGradientRule
+    from dlc.compiler.codegen.schedules.cpu.winograd import WinogradRule, WinogradWeightsRule
 
     return (
         ConvolutionRule(),
+        WinogradRule(),
+        WinogradWeightsRule(),
         ConvolutionWeightGradientRule(),
         LinearRule(),
         LinearWeightGradientRule(),

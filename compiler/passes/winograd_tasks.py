@@ -1,0 +1,180 @@
+"""How long a Winograd convolution takes, and how its work is cut: the model behind the choice of tiles and tasks.
+
+Times are cycles of one core. They come from counts (products, loads, bytes) and from facts of the target alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+
+from dlc.compiler.machine import Machine
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution of stride 1: `rows` x `columns` results of `outputs` channels from `inputs` channels.
+
+    The kernel is `kernel` x `kernel`. `streamed` says that weights come from memory at every call: those of the whole
+    network are more than the caches hold.
+    """
+
+    rows: int
+    columns: int
+    inputs: int
+    outputs: int
+    kernel: int
+    block: int
+    streamed: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of output channels."""
+        return -(-self.outputs // self.block)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """How the tiles of one convolution are shared out.
+
+    A task covers `images` x `rows` x `wide` tiles and `blocks` blocks of output channels, of which `group` are multiplied
+    between two transforms of results. `panel_images` x `panel_rows` x `columns` tiles stay in registers beside one block.
+    """
+
+    images: int
+    rows: int
+    wide: int
+    columns: int
+    panel_images: int
+    panel_rows: int
+    blocks: int
+    group: int
+
+    def attributes(self) -> dict[str, int]:
+        """The numbers as attributes of a block."""
+        return {f"dlc.{name}": value for name, value in vars(self).items()}
+
+    @staticmethod
+    def of(attributes: object) -> Tasks:
+        """The tasks that a block's attributes hold."""
+        return Tasks(**{name: attributes[f"dlc.{name}"] for name in Tasks.__annotations__})  # type: ignore[index]
+
+
+SAMPLES = 8
+"""The batch that is planned for where it is not known."""
+
+START = 2_000.0
+"""Cycles to hand one task to a core and to get its memory."""
+
+
+def most_tiles(machine: Machine, block: int) -> int:
+    """Tiles in registers beside one block of output channels, with room for weights and an input."""
+    vectors = max(1, -(-block // machine.lanes))
+    return max(1, (machine.registers - vectors - (2 if machine.registers > 16 else 1)) // vectors)
+
+
+@cache
+def plan(shape: Shape, tile: int, batch: int, machine: Machine) -> tuple[float, Tasks]:
+    """The cut with the least time, and that time, for `batch` images."""
+    return min(
+        ((_time(shape, tile, batch, machine, tasks), tasks) for tasks in _candidates(shape, tile, batch, machine)),
+        key=lambda found: found[0],
+    )
+
+
+def _candidates(shape: Shape, tile: int, batch: int, machine: Machine) -> Iterator[Tasks]:
+    high, across = -(-shape.rows // tile), -(-shape.columns // tile)
+    most = most_tiles(machine, shape.block)
+    for columns in _columns(across, most):
+        for wide in _multiples(columns, across):
+            for rows, panel_rows, images, panel_images in _heights(columns, across, high, most, batch):
+                for blocks in _divisors(shape.blocks):
+                    for group in (g for g in (1, 2, 4, blocks) if blocks % g == 0 and g <= blocks):
+                        yield Tasks(images, rows, wide, columns, panel_images, panel_rows, blocks, group)
+
+
+def _columns(across: int, most: int) -> list[int]:
+    """Widths of panels: the row in as few parts as fit, and in the next larger numbers of parts."""
+    parts = -(-across // most)
+    return list(dict.fromkeys(-(-across // p) for p in (parts, parts + 1, parts + 2)))
+
+
+def _multiples(columns: int, across: int) -> list[int]:
+    """Widths of tasks: one panel, some, or the whole row."""
+    parts = -(-across // columns)
+    return [columns * p for p in _divisors(parts)]
+
+
+def _heights(columns: int, across: int, high: int, most: int, batch: int) -> Iterator[tuple[int, int, int, int]]:
+    """Rows and images of a task and of a panel; panels of several rows hold whole rows, of several images whole images."""
+    for rows in dict.fromkeys(-(-high // p) for p in range(1, high + 1)):
+        for panel_rows in _divisors(rows):
+            if panel_rows * columns > most or (panel_rows > 1 and columns < across):
+                continue
+            yield rows, panel_rows, 1, 1
+            if rows == panel_rows == high and columns >= across:
+                for panel_images in range(2, min(batch, most // (rows * columns)) + 1):
+                    yield rows, panel_rows, panel_images, panel_images
+                    yield rows, panel_rows, 2 * panel_images, panel_images
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _time(shape: Shape, tile: int, batch: int, machine: Machine, tasks: Tasks) -> float:
+    size = tile + shape.kernel - 1
+    places = size * size
+    vectors = max(1, -(-shape.block // machine.lanes))
+    height = tasks.panel_images * tasks.panel_rows * tasks.columns
+    tiles = tasks.images * tasks.rows * tasks.wide
+    across = -(-shape.columns // tile)
+    count = ceil(batch / tasks.images) * ceil(ceil(shape.rows / tile) / tasks.rows) * ceil(across / tasks.wide)
+    count *= shape.blocks // tasks.blocks
+    step = max(height * vectors / 2, (height + vectors) / 2, 4.0)  # products, loads, latency of the sums
+    products = places * tasks.blocks * (tiles / height) * (shape.inputs * step + 30.0)
+    weights = 4.0 * places * shape.inputs * shape.block * tasks.blocks
+    all_weights = weights * (shape.blocks // tasks.blocks)
+    inputs = 4.0 * places * tiles * shape.inputs
+    results = 4.0 * places * tiles * shape.block * tasks.group
+    image = 4.0 * tiles * tile * tile * (shape.inputs + shape.block * tasks.blocks)
+    running = min(count, machine.cores)
+    together = inputs + results + image
+    if weights + together <= 0.9 * machine.l2 and not (shape.streamed and count <= machine.cores):
+        stream = weights / machine.l2_rate
+    elif all_weights + running * together <= 0.7 * machine.l3:
+        stream = weights / machine.l3_rate
+    else:
+        stream = weights * running / machine.memory_rate
+    if shape.streamed:  # at least once from memory
+        stream = max(stream, all_weights / machine.memory_rate * running / count)
+    again = 0.0
+    if inputs + results > 0.9 * machine.l2:  # what is transformed is read once for each group
+        again = inputs * tasks.blocks / tasks.group / machine.l3_rate
+    wide = -(-shape.inputs // machine.lanes) * tiles, tasks.blocks * vectors * tiles
+    transforms = wide[0] * 2.6 * places + wide[1] * (1.5 * places + 3.0 * tile * tile)
+    work = max(products, stream) + 0.35 * min(products, stream) + 0.5 * again + transforms + START
+    return -(-count // machine.cores) * work
+
+
+def direct_time(shape: Shape, batch: int, machine: Machine) -> float:
+    """The direct convolution's time: near the arithmetic peak, or the weights' way from memory."""
+    block = shape.blocks * shape.block
+    products = batch * shape.rows * shape.columns * block * shape.kernel**2 * shape.inputs
+    cycles = products / (2 * machine.lanes * machine.cores) / 0.95
+    if shape.streamed:
+        stream = 4.0 * block * shape.kernel**2 * shape.inputs / machine.memory_rate
+        cycles = max(cycles, stream) + 0.35 * min(cycles, stream)
+    return cycles + START
+
+
+def transform_time(shape: Shape, tile: int, machine: Machine) -> float:
+    """The time to transform the weights: reading them, and writing what becomes of them."""
+    size = tile + shape.kernel - 1
+    elements = shape.inputs * shape.blocks * shape.block
+    written = 4.0 * size * size * elements
+    rate = machine.memory_rate / 2 if written > machine.l3 / 4 else machine.l3_rate * machine.cores / 2
+    computed = elements / machine.lanes * 3.0 * size * size / machine.cores
+    return max(computed, written / rate) + START
