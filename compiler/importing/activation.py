@@ -136,7 +136,9 @@ def of_scaling(site: Site, x: Flow, by: float) -> Flow | None:
                     case Flow(layer=layers.Clip(0.0, 6.0), inputs=(Flow(layer=layers.Offset(3.0), inputs=(i,)),)):
                         return site.layer(layers.HardSwish(), whole) if i is whole else None
         case Flow(layer=layers.Tanh(), inputs=(Flow(layer=layers.Scale(slope), inputs=(inner,)),)):
-            return site.layer(layers.ScaledTanh(short(by), slope), inner) if not site.is_shared(x) else None
+            usual = layers.ScaledTanh.slope
+            known = usual if isclose(slope, usual, rel_tol=1e-5) else slope
+            return site.layer(layers.ScaledTanh(short(by), known), inner) if not site.is_shared(x) else None
     return None
 
 

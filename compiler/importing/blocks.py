@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,8 @@ LONG = 400
 """Characters of a group that stands once, from which on it is a block for the sake of the overview."""
 
 INITIALS = {"channels": "c", "features": "f", "kernel": "k", "stride": "s", "pad": "p", "groups": "g"}
-OPTIONAL = {"stride", "groups", "dilation"}
+OPTIONAL = {"stride": 1, "groups": 1, "dilation": 1, "pad": 0}
+"""Parameters that may be left out, where this is one of their values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +44,24 @@ class BlockFinder:
         while True:
             ready = [g for row in current for g in _groups(row) if not any(_groups(g.body))]
             if not ready:
-                return current
+                return self._without_small(current)
             families: dict[object, list[Group]] = {}
             for group in ready:
                 families.setdefault(_signature(group.body), []).append(group)
             made = {id(g): part for family in families.values() for g, part in self._resolved(family)}
             current = [_replaced(row, made) for row in current]
+
+    def _without_small(self, rows: list[Row]) -> list[Row]:
+        """The rows, and the blocks, with those blocks written out that are not called often enough to be worth it."""
+        while True:
+            bodies = [*rows, *(block.body for block in self.blocks)]
+            uses = Counter(call.keyword for body in bodies for call in calls(body))
+            small = [b for b in self.blocks if (uses[b.name] - 1) * (len(row_text(b.body)) - 25) <= WORTH]
+            found = next((b for b in small if uses[b.name] > 1 or len(row_text(b.body)) <= LONG // 4), None)
+            if found is None:
+                return rows
+            self.blocks = [replace(b, body=_written_out(b.body, found)) for b in self.blocks if b is not found]
+            rows = [_written_out(row, found) for row in rows]
 
     def _resolved(self, family: list[Group]) -> Iterator[tuple[Group, Row]]:
         """What stands for each group of one form: a call of the block that they share, or the group itself, settled."""
@@ -79,7 +93,7 @@ class _Shared:
     """What rows of one form have in common, and the numbers in which they differ, as parameters."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        self.parts = [list(calls(row)) for row in rows]
+        self.parts = _padded_alike([list(calls(row)) for row in rows])
         self.expressions: dict[tuple[Any, ...], tuple[tuple[Any, ...], str]] = {}
         found: dict[tuple[Any, ...], str] = {}
         for same in zip(*self.parts, strict=True):
@@ -93,11 +107,11 @@ class _Shared:
                     found[vector] = same[0].meanings.get(argument, argument)
                 self.expressions[vector] = base, form
         named = _named(found)
-        optional = {n for v, n in named.items() if found[v] in OPTIONAL and 1 in v}
-        order = sorted(named, key=lambda v: named[v] in optional)
+        defaults = {v: OPTIONAL[m] for v, m in found.items() if m in OPTIONAL and OPTIONAL[m] in v}
+        order = sorted(named, key=lambda v: v in defaults)
         self.vectors = {named[v]: v for v in order}
         self.meanings = {named[v]: found[v] for v in order}
-        self.parameters = {named[v]: 1 if named[v] in optional else None for v in order}
+        self.parameters = {named[v]: defaults.get(v) for v in order}
         self.body = self._over_parameters(rows[0], iter(zip(*self.parts, strict=True)), named)
 
     def _over_parameters(self, row: Row, same: Iterator[tuple[Call, ...]], named: Mapping[tuple[Any, ...], str]) -> Row:
@@ -126,6 +140,23 @@ class _Shared:
         return replace(same[0], arguments=arguments, label=labels.pop() if len(labels) == 1 else None)
 
 
+def _padded_alike(parts: list[list[Call]]) -> list[list[Call]]:
+    """Calls whose padding keeps the size everywhere, whatever the kernel: `pad=same`."""
+    for index, same in enumerate(list(zip(*parts, strict=True))):
+        pads = {call.arguments.get("pad") for call in same}
+        if len(pads) > 1 and all(_keeps_size(call) for call in same):
+            for row, call in zip(parts, same, strict=True):
+                row[index] = replace(call, arguments={**call.arguments, "pad": "same"})
+    return parts
+
+
+def _keeps_size(call: Call) -> bool:
+    kernel, dilation = call.arguments.get("kernel"), call.arguments.get("dilation", 1)
+    if type(kernel) is not int or type(dilation) is not int or call.keyword not in ("conv", "conv_connect"):
+        return False
+    return kernel % 2 == 1 and call.arguments["pad"] == dilation * (kernel // 2)
+
+
 def _related(vector: tuple[Any, ...], known: Mapping[tuple[Any, ...], str]) -> tuple[tuple[Any, ...], str]:
     """The parameter that another one is a multiple or a part of everywhere, and how; no form where there is none."""
     for base in known:
@@ -148,6 +179,58 @@ def _named(found: Mapping[tuple[Any, ...], str]) -> dict[tuple[Any, ...], str]:
         place = meanings[: index + 1].count(meaning)
         names[vector] = meaning if meanings.count(meaning) == 1 else f"{initial}{place}"
     return names
+
+
+def _written_out(row: Row, block: Block) -> Row:
+    """A row with the body of a block in the place of its calls."""
+    parts: list[Part] = []
+    for part in row:
+        match part:
+            case Call(keyword=keyword) if keyword == block.name:
+                body = _with_arguments(block.body, part.arguments)
+                parts += body if part.label is None else _in_place(Group(part.label, "", body))
+            case Call():
+                parts.append(part)
+            case Group():
+                parts.append(replace(part, body=_written_out(part.body, block)))
+            case Parallel():
+                parts.append(replace(part, branches=tuple(_written_out(b, block) for b in part.branches)))
+    return tuple(parts)
+
+
+def _with_arguments(row: Row, values: Mapping[str, Any]) -> Row:
+    """The body of a block with values, or expressions of another block's parameters, for its parameters."""
+
+    def call(part: Call) -> Call:
+        return replace(part, arguments={k: _value(v, values) for k, v in part.arguments.items()})
+
+    parts: list[Part] = []
+    for part in row:
+        match part:
+            case Call():
+                parts.append(call(part))
+            case Group():
+                parts.append(replace(part, body=_with_arguments(part.body, values)))
+            case Parallel():
+                branches = tuple(_with_arguments(b, values) for b in part.branches)
+                parts.append(Parallel(branches, call(part.join)))
+    return tuple(parts)
+
+
+def _value(value: Any, values: Mapping[str, Any]) -> Any:
+    """An argument over other parameters: `c` → 64, `4 * c` → 256 or `4 * channels`."""
+    if not isinstance(value, Expression):
+        return value
+    words = str(value).split()
+    if len(words) == 1:
+        return values[words[0]]
+    name, operator, number = words if words[1] == "//" else reversed(words)
+    given = values[name]
+    if type(given) is int:
+        return given // int(number) if operator == "//" else given * int(number)
+    if operator == "//":
+        return Expression(f"({given}) // {number}" if " " in given else f"{given} // {number}")
+    return Expression(f"{number} * ({given})" if " " in given else f"{number} * {given}")
 
 
 def _groups(row: Row) -> Iterator[Group]:
@@ -184,8 +267,10 @@ def _in_place(group: Group) -> Row:
         return group.body
     weighty = [p for p in group.body if not isinstance(p, Call) or p.label is not None or p.keyword[0].isupper()]
     first = group.body[0]
-    if len(weighty) == 1 and isinstance(first, Call) and weighty[0] is first and not group.label.isdigit():
-        return (replace(first, label=group.label), *group.body[1:])
+    if isinstance(first, Call) and weighty in ([], [first]) and not group.label.isdigit():
+        has_name = first.label is not None and first.label.isidentifier()
+        if not has_name and (weighty or len(group.body) == 1):
+            return (replace(first, label=group.label), *group.body[1:])
     return (replace(group, is_settled=True),)
 
 
@@ -221,7 +306,12 @@ def _block_name(family: Sequence[Group]) -> str:
     if hints:
         return sorted(hints)[0]
     stems = {re.sub(r"_?\d+[a-z]?$", "", group.label or "") for group in family}
-    if len(stems) == 1 and (stem := stems.pop()) and not stem.isdigit():
+    if (
+        len(stems) == 1
+        and (stem := stems.pop())
+        and not stem.isdigit()
+        and stem not in {c.keyword for c in calls(family[0].body)}
+    ):
         return "".join(word[:1].upper() + word[1:] for word in identifier(stem).split("_"))
     return _name_by_content(family[0].body)
 
@@ -237,5 +327,8 @@ def _name_by_content(body: Row) -> str:
                     return "Dense" if has_identity else "Branches"
                 case "multiply":
                     return "Gate" if len(body) == 1 else "Gated"
+    groups = [call.arguments.get("groups", 1) for call in calls(body)]
+    if any(isinstance(g, Expression) or g > 4 for g in groups):
+        return "Depthwise"
     words = [{"batch_norm": "Norm"}.get(c.keyword, c.keyword.title().replace("_", "")) for c in calls(body)]
     return "".join(words) if len(words) <= 3 else "Unit"

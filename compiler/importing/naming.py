@@ -50,6 +50,11 @@ def names(flows: Iterable[Flow], producer: str) -> dict[int, Name]:
     return _numbered(found)
 
 
+def is_telling(flow: Flow) -> bool:
+    """Whether a layer's weights go by names that somebody gave them: a file that was folded has made up some."""
+    return not flow.weights or bool(_path_of_weight(flow))
+
+
 def identifier(text: str, prefix: str = "") -> str:
     """A name that the language takes: letters, digits and underscores, no digit in front, no reserved word."""
     plain = re.sub(r"\W+", "_", text.rsplit("/", 1)[-1]).strip("_")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from dlc.compiler.importing.naming import Name
@@ -83,10 +84,15 @@ def flows(chain: Chain) -> Iterator[Flow]:
 
 
 class Grouping:
-    """Chains as rows of parts, grouped by the names of their layers and by their forks."""
+    """Chains as rows of parts, grouped by the names of their layers and by their forks.
 
-    def __init__(self, names: Mapping[int, Name]) -> None:
+    With `fills`, a layer that is missing in a numbered row, as dropout is in files for inference, is `identity`: the others
+    keep their numbers.
+    """
+
+    def __init__(self, names: Mapping[int, Name], *, fills: bool) -> None:
         self.names = dict(names)
+        self.fills = fills
 
     def row(self, chain: Chain) -> Row:
         """The parts of a chain of the network."""
@@ -107,7 +113,7 @@ class Grouping:
             else:
                 parts.append(self._part(chain[start], depth))
             start = stop
-        return _units(tuple(parts))
+        return _units(_filled(parts) if self.fills else tuple(parts))
 
     def _group(self, key: str, body: Row) -> Group:
         automatic = re.fullmatch(r"([A-Z]\w*)_\d+", key)
@@ -173,6 +179,17 @@ def _outer_forks(chain: Chain) -> Iterator[Fork]:
 def _follows(item: Flow | Fork) -> bool:
     """Whether a layer belongs to what stands before it."""
     return isinstance(item, Flow) and isinstance(item.layer, Activation)
+
+
+def _filled(parts: Sequence[Part]) -> Row:
+    """Numbered parts, with `identity` where one or two numbers are left out; counting from 1 is no gap."""
+    numbers = [int(p.label) for p in parts if isinstance(p, Call | Group) and p.label is not None and p.label.isdigit()]
+    if len(numbers) < max(2, len(parts)) or any(a >= b for a, b in pairwise(numbers)):
+        return tuple(parts)
+    if not 0 < numbers[-1] + 1 - len(numbers) <= 2 or numbers[-1] - numbers[0] + 1 == len(numbers):
+        return tuple(parts)
+    by_number = dict(zip(numbers, parts, strict=True))
+    return tuple(by_number.get(i, Call("identity", {}, {}, str(i))) for i in range(numbers[-1] + 1))
 
 
 def _units(row: Row) -> Row:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dlc.compiler.importing.blocks import Block, BlockFinder
 from dlc.compiler.importing.model import Reading
-from dlc.compiler.importing.naming import identifier, names
+from dlc.compiler.importing.naming import identifier, is_telling, names
 from dlc.compiler.importing.parts import Grouping, Row, call_of, flows
 from dlc.compiler.importing.structure import Join, Line, Statement, statements
 from dlc.compiler.importing.values import Flow
@@ -42,7 +42,7 @@ class Spec:
 def write(reading: Reading, producer: str, name: str) -> Spec:
     """A spec of a graph: blocks found again, labels kept, all else as chains."""
     made = statements(reading)
-    grouping = Grouping(names(reading.flows, producer))
+    grouping = Grouping(names(reading.flows, producer), fills=all(map(is_telling, reading.flows)))
     lines = [line for statement in made for line in _lines(statement.line)]
     finder = BlockFinder()
     rows = finder.resolve([grouping.row(line.chain) for line in lines])

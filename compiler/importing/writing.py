@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 from dlc.compiler.importing.naming import identifier
@@ -17,6 +18,10 @@ COMPRESSED = 4
 
 LIGHT = ACTIVATIONS | {"batch_norm", "dropout", "max_pool", "avg_pool", "local_response_norm", "affine", "softmax"}
 """Layers that stand on the line of the layer before."""
+
+
+BY_PLACE = {"dropout", "elu", "leaky_relu", "local_response_norm", "subsample", "upsample"}
+"""Layers whose first argument stands without its name, though it has a default."""
 
 
 class Expression(str):
@@ -33,22 +38,28 @@ def value_text(value: object) -> str:
         case str():
             return value
         case tuple() if value and isinstance(value[0], tuple):
-            return "[" + ", ".join(value_text(v) for v in value) + "]"
+            rows = textwrap.wrap(", ".join(value_text(v).replace(" ", "~") for v in value), WIDTH - 10)
+            return "[\n" + "\n".join(rows).replace("~", " ") + ",\n]"
         case tuple():
             inner = ", ".join(value_text(v) for v in value)
             return f"({inner},)" if len(value) == 1 else f"({inner})"
-    return repr(value)
+        case float() if value == int(value) and abs(value) < 1e6:
+            return str(int(value))
+    return repr(value).replace("e-0", "e-")
 
 
 def call_text(call: Call, *, labelled: bool = True) -> str:
     """`c1: conv(6, 5, pad=2)`: what has no default by place, what differs from it by name."""
-    required = [value_text(v) for k, v in call.arguments.items() if k not in call.defaults]
+    by_place = {k for k in call.arguments if k not in call.defaults}
+    if call.keyword in BY_PLACE and (first := next(iter(call.arguments))) in call.defaults:
+        by_place |= {first} if call.arguments[first] != call.defaults[first] else set()
+    required = [value_text(v) for k, v in call.arguments.items() if k in by_place]
     if call.keyword == "reshape":
         required = [f"[{', '.join(map(str, call.arguments['to']))}]"]
     named = [
         f"{key}={value_text(value)}"
         for key, value in call.arguments.items()
-        if key in call.defaults and (isinstance(value, Expression) or value != call.defaults[key])
+        if key not in by_place and (isinstance(value, Expression) or value != call.defaults[key])
     ]
     arguments = ", ".join(required + named)
     label = _label(call.label, call.keyword) if labelled else ""
@@ -86,7 +97,7 @@ def _numbered(row: Row) -> tuple[list[Part], list[str]]:
         members = list(run)
         if is_number:
             parts.append(members[0] if len(members) == 1 else Group(None, "", tuple(members)))
-            found.append(list_text(_filled(members)))
+            found.append(list_text(members))
             continue
         for part in members:
             parts.append(part)
@@ -157,14 +168,20 @@ def _group_text(group: Group) -> str:
 
 
 def list_text(parts: Sequence[Part]) -> str:
-    """Parts that are numbered from 0: `repeat(3, a)`, `chain([a, b])`, `chain([a] + [b for i in 0..5])`."""
+    """Parts that are numbered from 0: `repeat(3, a)`, `chain([a, b])`, `chain([a] + [b for i in 0..5])`.
+
+    A list that is too long for a line has lines that begin with the layers of some weight.
+    """
     items = [_unlabelled(part) for part in parts]
     if len(items) > 1 and len(set(items)) == 1:
         return f"repeat({len(items)}, {items[0]})"
+    runs = [(item, len(list(run))) for item, run in groupby(items)]
+    if all(count < COMPRESSED for _, count in runs):
+        inner = ", ".join(items)
+        return f"chain([{inner}])" if len(inner) < WIDTH - 20 else f"chain([\n{_list_lines(parts, items)}\n])"
     pieces: list[str] = []
     plain: list[str] = []
-    for item, run in groupby(items):
-        count = len(list(run))
+    for item, count in runs:
         if count < COMPRESSED:
             plain += [item] * count
             continue
@@ -175,6 +192,17 @@ def list_text(parts: Sequence[Part]) -> str:
     if plain:
         pieces.append(f"[{', '.join(plain)}]")
     return f"chain({' + '.join(pieces)})"
+
+
+def _list_lines(parts: Sequence[Part], items: Sequence[str]) -> str:
+    lines: list[str] = []
+    for part, item in zip(parts, items, strict=True):
+        is_light = isinstance(part, Call) and part.keyword in {*LIGHT, "identity"}
+        if lines and is_light and len(lines[-1]) + len(item) < WIDTH:
+            lines[-1] += f" {item},"
+        else:
+            lines.append(f"{item},")
+    return "\n".join(lines)
 
 
 def _unlabelled(part: Part) -> str:
@@ -193,17 +221,6 @@ def _label(label: str | None, prefix: str) -> str:
 
 def _has_number(part: Part) -> bool:
     return isinstance(part, Call | Group) and part.label is not None and part.label.isdigit()
-
-
-def _filled(parts: Sequence[Part]) -> list[Part]:
-    """Numbered parts, with `identity` where one or two numbers are left out: layers that inference does not need."""
-    numbers = [int(part.label or 0) for part in parts if isinstance(part, Call | Group)]
-    gaps = numbers[-1] + 1 - len(numbers)
-    ascending = all(a < b for a, b in pairwise(numbers))
-    if not ascending or not 0 < gaps <= 2 or numbers[0] != 0:
-        return list(parts)
-    by_number: Mapping[int, Part] = dict(zip(numbers, parts, strict=True))
-    return [by_number.get(i, Call("identity", {}, {}, str(i))) for i in range(numbers[-1] + 1)]
 
 
 def _stems(row: Row) -> list[Part]:
