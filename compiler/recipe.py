@@ -81,7 +81,8 @@ class Recipe:
 
     Exactly one of `epochs` and `steps` is given. `stop` and `metrics` are instances from the runtime's catalogs.
     `init_from` is a weights file to start from, matched by name and shape. `accumulate` is the number of equal parts in
-    which a step's batch goes through the network; `average` what evaluation takes in the weights' place.
+    which a step's batch goes through the network; `average` what evaluation takes in the weights' place. `watch` is
+    the duration after which statistics of all layers are written down each time.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Recipe:
     steps: int | None = None
     stop: Any = None
     metrics: tuple[Any, ...] = ()
+    watch: Any = None
     seed: int = 0
     settings: Mapping[str, str] = field(default_factory=dict)  # the section as written, after --set, for recipe.json
     span: Span | None = None
@@ -108,3 +110,9 @@ class Recipe:
     def mixes(self) -> bool:
         """Whether the augmentation mixes samples, so that each has two labels."""
         return any(hasattr(transform, "mix") for transform in self.data.augment)
+
+    @property
+    def scores(self) -> str:
+        """The output that metrics look at: the first with a loss that inference has, else the first that it has."""
+        kept = [o.name for o in self.network.outputs if not o.training_only]
+        return next((term.output for term in self.losses if term.output in kept), kept[0])

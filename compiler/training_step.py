@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
@@ -9,7 +10,7 @@ from dlc.compiler.autodiff import gradients
 from dlc.compiler.averaging import Ema
 from dlc.compiler.build import Forward
 from dlc.compiler.errors import DlcError
-from dlc.compiler.ir import DType, Graph, Input, NotDifferentiable, Parameter, Source, TensorType, Value, source
+from dlc.compiler.ir import DType, Fusion, Graph, Input, NotDifferentiable, Parameter, Source, TensorType, Value, source
 from dlc.compiler.ops.base import constant
 from dlc.compiler.ops.elementwise import add, cast, divide, minimum, multiply, subtract
 from dlc.compiler.ops.functions import clip, sign, sqrt
@@ -71,9 +72,11 @@ def build_part(recipe: Recipe, batch: int, prepare: Prepare = lambda graph: grap
     return Graph(f"{graph.name}.part", graph.inputs, graph.outputs, updates)
 
 
-def build_loss(recipe: Recipe, batch: int) -> Graph:
+def build_loss(recipe: Recipe, batch: int, *, layers: bool = False) -> Graph:
     """The forward half of a step: the loss, the network's outputs, and the running statistics' updates.
 
+    With `layers`, every layer's value is an output too, unless it only moves elements: "value NAME", images channels last;
+    a second use of NAME is "NAME 2".
     Raises DlcError where the recipe has no loss.
     """
     network = recipe.network
@@ -89,7 +92,8 @@ def build_loss(recipe: Recipe, batch: int) -> Graph:
     judged = {term.output for term in recipe.losses}
     wanted = [o for o in network.outputs if not o.training_only or o.name in judged]
     forward = Forward(network, batch, seed, draw)
-    forward.run(network.calls_for([o.tensor for o in wanted]))
+    calls = network.calls_for([o.tensor for o in wanted])
+    forward.run(calls)
     tensors = {o.name: forward.value(o.tensor) for o in wanted}
     loss: Value | None = None
     for term in recipe.losses:
@@ -104,6 +108,15 @@ def build_loss(recipe: Recipe, batch: int) -> Graph:
     if loss is None:
         raise DlcError.of("E1002", f"the recipe {recipe.name} has no loss", span=recipe.span)
     outputs = {LOSS: loss, **{o.name: forward.result(o.tensor) for o in wanted}}
+    if layers:
+        uses: Counter[str] = Counter()
+        for call in calls:
+            value = forward.value(call.output)
+            if value.op.fusion in (Fusion.VIEW, Fusion.INJECTIVE):
+                continue  # the same elements in another order
+            uses[call.name] += 1
+            number = f" {uses[call.name]}" if uses[call.name] > 1 else ""
+            outputs[f"value {call.name}{number}"] = value
     inputs = (*forward.inputs.values(), *given, draw, seed)
     return Graph(f"{network.name}.train", inputs, outputs, forward.updates)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,25 @@ from dlc.compiler.initial import initial_averages, initial_state, initial_weight
 from dlc.compiler.recipe import Recipe
 from dlc.data import compiled_warps, load_data
 from dlc.reporting import write_evaluation, write_report
+from dlc.resolved import digest, resolved
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import save_artifact
 from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Source
 from dlc.runtime.executor import Executor, StepTime
+from dlc.runtime.memory import item_bytes
+from dlc.runtime.plan import Program
+from dlc.runtime.training.budget import available_memory, require_memory
 from dlc.runtime.training.checkpoint import BEST, RESUME, average_of
 from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.options import TrainingOptions
 from dlc.runtime.training.parts import Runnable, StepInParts
 from dlc.runtime.training.progress import Silent, progress_on
+from dlc.runtime.training.schedules.base import Duration
+from dlc.runtime.training.watch import Watch
 from dlc.runtime.weights import load_weights
+from dlc.validation import RecipeLoss
 
 if TYPE_CHECKING:
     from dlc.compiler.codegen import Compiled
@@ -88,6 +96,7 @@ def train(
         folder,
         progress_on() if progress else Silent(),
         compiled_warps(threads),
+        session.watch,
     )
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
@@ -109,7 +118,7 @@ class TrainingSession:
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training  # tvm: after all checks
 
-        target = Target.parse("cpu")
+        target, available = Target.parse("cpu"), available_memory()
         size = recipe.batch // recipe.accumulate
         last = compile_training(recipe, target, size)
         part = compile_part(recipe, target, size) if recipe.accumulate > 1 else None
@@ -117,6 +126,8 @@ class TrainingSession:
         self.recipe = recipe
         self.arrays: dict[str, np.ndarray] = {}
         self._programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
+        self._threads = threads
+        require_memory(_weight_bytes(self._programs), self._programs, recipe.batch, available)
         self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
         step = _executor(last, self.arrays, threads)
         self._last = step
@@ -126,10 +137,19 @@ class TrainingSession:
         averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
         self.evaluation = _executor(evaluation, averages, threads)
 
+    def watch(self) -> Watch:
+        """Compiles what measures steps without making them."""
+        from dlc.compiler.codegen.target import Target
+        from dlc.compiler.pipeline import compile_watch
+
+        recipe = self.recipe
+        made, watched = compile_watch(recipe, Target.parse("cpu"), recipe.batch // recipe.accumulate)
+        return Watch(_executor(made, self.arrays, self._threads), watched, recipe.accumulate)
+
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The output that metrics look at, of normalised images float32 [n, c, h, w]."""
         (image,) = (spec.name for spec in self.evaluation.program.inputs)
-        return self.evaluation.run({image: images})[self.recipe.losses[0].output]
+        return self.evaluation.run({image: images})[self.recipe.scores]
 
     def profile(self, repeats: int = 5) -> list[StepTime]:
         """The times of the step's kernels, on random images and at a rate of 0. Changes statistics and state."""
@@ -169,6 +189,12 @@ class TrainingSession:
         self.set_weights(fitting)
 
 
+def _weight_bytes(programs: Sequence[Program]) -> int:
+    """What the arrays of all programs take, shared ones counted once."""
+    sizes = {s.name: prod(s.shape) * item_bytes(s.dtype) for program in programs for s in program.weights}
+    return sum(sizes.values())
+
+
 def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None) -> Executor:
     """Runs on the shared arrays, and on constants of its own: two programs may give different ones the same name."""
     constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
@@ -188,12 +214,16 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         stop=recipe.stop,
         augment=recipe.data.augment,
         seed=recipe.seed,
-        scores=recipe.losses[0].output,
+        scores=recipe.scores,
+        loss=RecipeLoss.of(recipe),
+        watch=None if recipe.watch is None else Duration(recipe.watch.amount, recipe.watch.unit),
         recipe={
             "name": recipe.name,
             "train": {"batch": str(recipe.batch), "seed": str(recipe.seed), **recipe.settings},
             "data": dict(recipe.data.settings),
+            "model": digest(recipe.network),
         },
+        resolved=resolved(recipe),
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
+import dlc
 from dlc.api import recipe_of
 from dlc.compiler.recipe import Recipe
 from dlc.training import TrainingSession
@@ -178,7 +179,8 @@ def test_each_part_of_a_step_draws_its_own_dropout(recipe: Callable[..., Recipe]
 
 
 def test_batch_norm_takes_its_statistics_over_a_part(recipe: Callable[..., Recipe]) -> None:
-    session = TrainingSession(recipe("accumulate 3", between="b1: batch_norm"))
+    with pytest.warns(dlc.SpecWarning, match="batch norm takes its statistics over parts of 4 samples"):
+        session = TrainingSession(recipe("accumulate 3", between="b1: batch_norm"))
     start = weights(session)
     images, labels = next(batches())
     feeds = {"image": images, "train.labels": labels, "train.step": np.uint32(0), "train.seed": np.uint32(0)}

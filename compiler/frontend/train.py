@@ -10,18 +10,20 @@ from dlc.compiler.averaging import Ema
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.data import elaborate_data
 from dlc.compiler.frontend.definitions import Definitions
+from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.evaluator import Evaluator
 from dlc.compiler.frontend.losses import elaborate_loss
 from dlc.compiler.frontend.models import called_model, elaborate
 from dlc.compiler.frontend.regularizers import check_pattern, elaborate_regularizers
 from dlc.compiler.frontend.sections import Settings, chosen, dotted, number, plain, read_settings, single, written
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
+from dlc.compiler.frontend.values import Measure, Poison, kind
 from dlc.compiler.network import Network
 from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
 
 SETTINGS = (
     "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "accumulate", "average", "epochs",
-    "steps", "stop", "metrics", "seed",
+    "steps", "stop", "metrics", "watch", "seed",
 )  # fmt: skip
 REQUIRED = ("model", "data", "loss", "optimizer", "epochs|steps")
 GROUPED = ("optimizer", "init")
@@ -78,6 +80,7 @@ class Recipes:
         size = number(evaluator, batch, least=1, most=LARGEST_BATCH) if batch is not None else 32
         parts = self._parts(settings, size)
         average = self._average(settings)
+        watch = self._watch(settings)
         start = number(evaluator, seed, most=LARGEST_SEED) if seed is not None else 0
         if network is not None and data is not None:
             self._fits(settings, network, data)
@@ -102,6 +105,7 @@ class Recipes:
             steps=_whole(length.get("steps")),
             stop=stop,
             metrics=metrics,
+            watch=watch,
             seed=int(start),
             settings=written(settings),
             span=section.name.span,
@@ -260,6 +264,24 @@ class Recipes:
             return None
         return chosen(self.evaluator, AVERAGES, "average", node)
 
+    def _watch(self, settings: Settings) -> Any:
+        """`watch 100 steps`: how often the layers' statistics are written down."""
+        line = settings.line("watch")
+        node = single(self.evaluator, line, "a duration") if line is not None else None
+        if node is None:
+            return None
+        value = self.evaluator.evaluate(node, Environment())
+        if isinstance(value, Poison):
+            return None
+        if not isinstance(value, Measure) or value.unit not in ("epoch", "step"):
+            message = f"`watch` takes a duration, not {kind(value)}"
+            self.evaluator.error("E0806", message, node.span, help="write `watch 100 steps` or `watch 1 epoch`")
+            return None
+        if value.amount <= 0:
+            self.evaluator.error("E0807", f"`watch` must be longer than 0 {value.unit}s", node.span)
+            return None
+        return value
+
     def _length(self, settings: Settings) -> dict[str, float | None]:
         epochs, steps = settings.line("epochs"), settings.line("steps")
         if epochs is not None and steps is not None:
@@ -301,7 +323,9 @@ class Recipes:
     ) -> None:
         """Reports a value of the log that a rule looks at and nothing measures."""
         known = [
-            f"{part}.{name}" for part in ("val", "train") for name in ("loss", "error", *(m.name for m in metrics))
+            f"{part}.{name}"
+            for part in ("val", "train")
+            for name in ("loss", "error", *(m.name for m in metrics if m.scalar))
         ]
         values = [a.value for a in getattr(node, "arguments", ())]
         values += [v.left for v in values if isinstance(v, ast.Binary)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,8 @@ def evaluate(
     *,
     loss: Metric | None = None,
     batch: int = 250,
-) -> dict[str, float]:
-    """The mean of each metric over all samples by its name, and of `loss` as "loss".
+) -> dict[str, Any]:
+    """The result of each metric over all samples by its name, and of `loss` as "loss".
 
     `scores` turns normalised images float32 [n, c, h, w] into scores [n, classes]; it is called with `batch` images at a
     time, at the end with what is left. Images of `split` have the size that the network takes.
@@ -29,12 +30,12 @@ def evaluate(
     measures = {metric.name: metric for metric in metrics}
     if loss is not None:
         measures = {"loss": loss, **measures}
-    totals = dict.fromkeys(measures, 0.0)
+    totals: dict[str, Any] = dict.fromkeys(measures, 0)
     count = len(split.labels)
     normalize = preprocessing.normalizer(255.0 if split.images.dtype == np.uint8 else 1.0)
     for start in range(0, count, batch):
         images, labels = split.images[start : start + batch], split.labels[start : start + batch]
         found = scores(normalize(images, aligned_empty(images.shape, "float32")))
         for name, measure in measures.items():
-            totals[name] += measure.total(found, labels)
-    return {name: total / count for name, total in totals.items()}
+            totals[name] = totals[name] + measure.total(found, labels)
+    return {name: measure.result(totals[name], count) for name, measure in measures.items()}

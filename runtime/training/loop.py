@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,21 @@ from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Split
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.plan import Program
-from dlc.runtime.training.checkpoint import BEST, LAST, Checkpoints, TrainingState, Weights
+from dlc.runtime.training.checkpoint import BEST, LAST, RESUME, Checkpoints, TrainingState, Weights
+from dlc.runtime.training.divergence import DIVERGED, NOT_FINITE, diverged
 from dlc.runtime.training.evaluate import evaluate
-from dlc.runtime.training.log import Log
+from dlc.runtime.training.events import Events
+from dlc.runtime.training.log import LAYERS, METRICS, RECIPE, Log
 from dlc.runtime.training.metrics.base import larger_is_better
 from dlc.runtime.training.metrics.error import Error
+from dlc.runtime.training.monitors import monitored
 from dlc.runtime.training.options import Interrupted, TrainingOptions, TrainingResult, total_steps
 from dlc.runtime.training.parts import Runnable
 from dlc.runtime.training.progress import Progress, Silent
 from dlc.runtime.training.rates import Rates
 from dlc.runtime.training.schedules.base import WINDOW, Condition
 from dlc.runtime.training.signals import StopRequest
+from dlc.runtime.training.watch import Watch
 
 
 class Trainer:
@@ -50,15 +54,16 @@ class Trainer:
         out: Path,
         progress: Progress | None = None,
         make_warp: MakeWarp = plain_warp,
+        make_watch: Callable[[], Watch] | None = None,
     ) -> None:
-        """`make_warp` gives what moves the pixels of augmented images.
+        """`make_warp` gives what moves the pixels of augmented images, `make_watch` what measures steps.
 
         Raises RuntimeFault where data and recipe do not go together: too few samples, nothing to monitor."""
         self.options, self.data, self.out = options, data, out
         self._step, self._evaluation = step, evaluation
         self._progress: Progress = progress or Silent()
         self._checkpoints = Checkpoints(out, Weights(step.program, weights))
-        self._log = Log(out)
+        self._log, self._events = Log(out), Events(out)
         self._loader = Loader(
             data.train,
             data.preprocessing,
@@ -71,6 +76,11 @@ class Trainer:
         self.total = total_steps(options, self.steps_per_epoch)
         self._rates = Rates(options.schedules, options.rates, steps=self.total, steps_per_epoch=self.steps_per_epoch)
         self._metrics = tuple({metric.name: metric for metric in (Error(), *options.metrics)}.values())
+        self._scalars = tuple(metric for metric in self._metrics if metric.scalar)
+        self._make_watch = make_watch
+        self._watch: Watch | None = None
+        every = options.watch.steps(self.steps_per_epoch) if options.watch is not None and make_watch is not None else 0
+        self._watch_every = max(round(every), 1) if every else 0
         self._monitor = self._monitored()
         self._inputs = frozenset(spec.name for spec in step.program.inputs)
         self._image = _only_input(step.program)
@@ -94,10 +104,12 @@ class Trainer:
                 self._progress.start(state.step, self.total, self.steps_per_epoch, self.options.batch)
                 try:
                     self._train(state, request)
+                except RuntimeFault as fault:
+                    raise self._explained(fault, state.step) from fault
                 finally:
                     self._progress.close()
         self._checkpoints.restore_best()
-        test = self._evaluate(self.data.test)
+        test = {name: value for name, value in self._evaluate(self.data.test).items() if not isinstance(value, list)}
         epochs = len(state.history)
         return TrainingResult(test, epochs, state.step, state.elapsed, state.best_epoch, tuple(state.history), self.out)
 
@@ -123,36 +135,65 @@ class Trainer:
                     raise Interrupted(state.step, self.out, request.signal)
                 saved_step, saved_at = state.step, time.perf_counter()
 
+    def _explained(self, fault: RuntimeFault, step: int) -> RuntimeFault:
+        """A fault of training that diverged, with the layer where numbers first stopped being finite.
+
+        Training is made again from the checkpoint, which is exact, and measured before every step.
+        """
+        if fault.code not in (DIVERGED, NOT_FINITE) or self._make_watch is None:
+            return fault
+        self._progress.note(f"{fault.message}: looking for the layer where it began")
+        state = self._checkpoints.restore()
+        assert state is not None, "a run begins with a checkpoint"
+        kept, finding, at = state.step, None, state.step
+        with closing(self._loader.batches(state.step, min(step + 1, self.total))) as batches:
+            for batch in batches:
+                at, finding = state.step, self._watching().first_not_finite(self._feeds(state, batch))
+                if finding is not None:
+                    break
+                try:
+                    self._make_step(state, batch)
+                except RuntimeFault:
+                    break
+        return diverged(fault.message, finding, at, f"{self.out / RESUME}, of step {kept}")
+
+    def _watching(self) -> Watch:
+        if self._watch is None:
+            assert self._make_watch is not None
+            self._watch = self._make_watch()
+        return self._watch
+
     def _save_due(self, steps: int, seconds: float) -> bool:
         limit = self.options.save_steps
         return seconds >= self.options.save_seconds or (limit is not None and steps >= limit)
 
-    def _make_step(self, state: TrainingState, batch: Batch) -> None:
-        rates = self._rates.at(state.step, state.history, state.ends)
+    def _feeds(self, state: TrainingState, batch: Batch) -> dict[str, Any]:
+        """The inputs of the step that comes next."""
         values: dict[str, Any] = {
+            self._image: batch.images,
             "train.labels": batch.labels,
             "train.step": np.uint32(state.step),
             "train.seed": np.uint32(self.options.seed),
         }
         if batch.mix is not None:
-            values |= {
-                "train.other_labels": batch.mix.labels,
-                "train.share": np.broadcast_to(np.float32(batch.mix.share), len(batch.labels)),
-            }
+            values |= {"train.other_labels": batch.mix.labels, "train.share": batch.mix.share}
+        rates = self._rates.at(state.step, state.history, state.ends)
         values |= {f"train.rate.{group}": np.float32(rate) for group, rate in enumerate(rates)}
-        inputs = {name: value for name, value in values.items() if name in self._inputs}
-        outputs = self._step.run({self._image: batch.images, **inputs})
+        return {name: value for name, value in values.items() if name in self._inputs}
+
+    def _make_step(self, state: TrainingState, batch: Batch) -> None:
+        feeds = self._feeds(state, batch)
+        if self._watch_every and state.step % self._watch_every == 0:
+            epoch = round(state.step / self.steps_per_epoch, 4)
+            self._log.append(LAYERS, {"step": state.step, "epoch": epoch, **self._watching().scales(feeds)})
+        outputs = self._step.run(feeds)
         loss = float(outputs["train.loss"])
         if not math.isfinite(loss):
-            raise RuntimeFault(
-                "R0421",
-                f"the loss is {loss} at step {state.step} (epoch {state.step // self.steps_per_epoch + 1})",
-                help="a smaller learning rate, a warm-up or gradient clipping may help; the last checkpoint is kept",
-            )
+            raise diverged(f"the loss is {loss} at step {state.step} (epoch {state.step // self.steps_per_epoch + 1})")
         sums = state.sums
         values = {"loss": loss}
         if self._scores in outputs:
-            values |= {m.name: m.total(outputs[self._scores], batch.labels) for m in self._metrics}
+            values |= {m.name: m.total(outputs[self._scores], batch.labels) for m in self._scalars}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
         state.step += 1
@@ -175,18 +216,15 @@ class Trainer:
     def _end_epoch(self, state: TrainingState) -> None:
         steps = (state.step - 1) % self.steps_per_epoch + 1
         rates = self._rates.at(state.step - 1, state.history, state.ends)
-        record: dict[str, float] = {"epoch": len(state.history) + 1, "step": state.step}
+        record: dict[str, Any] = {"epoch": len(state.history) + 1, "step": state.step}
         for name, total in state.sums.items():
             record[f"train.{name}"] = total / (steps if name == "loss" else steps * self.options.batch)
         if self.data.validation is not None:
             record |= {f"val.{name}": value for name, value in self._evaluate(self.data.validation).items()}
+        tables = {name: record.pop(name) for name in list(record) if not isinstance(record[name], int | float)}
         for name, value in record.items():
             if not math.isfinite(value):
-                raise RuntimeFault(
-                    "R0421",
-                    f"{name} is {value} after step {state.step} (epoch {int(record['epoch'])})",
-                    help="a smaller learning rate, a warm-up or gradient clipping may help; the last checkpoint is kept",
-                )
+                raise diverged(f"{name} is {value} after step {state.step} (epoch {int(record['epoch'])})")
         record["lr"] = rates[0]
         record |= {f"lr.{group}": rate for group, rate in enumerate(rates) if group}
         record["seconds"] = round(state.elapsed, 3)
@@ -205,8 +243,9 @@ class Trainer:
         if self._is_best(state, record):
             self._checkpoints.export(BEST, state)
         self._checkpoints.export(LAST, state)
+        self._log.append(METRICS, {**record, **tables})
         self._checkpoints.save(state)
-        self._log.append(record)
+        self._events.append(record)
         self._progress.epoch(record)
         if stops and state.step < self.total:
             self._progress.note(f"stopped early: {self._monitor} was best after epoch {state.best_epoch}")
@@ -225,7 +264,7 @@ class Trainer:
         state.best, state.best_epoch = value, epoch
         return True
 
-    def _evaluate(self, split: Split) -> dict[str, float]:
+    def _evaluate(self, split: Split) -> dict[str, Any]:
         name = _only_input(self._evaluation.program)
         return evaluate(
             lambda images: self._evaluation.run({name: images})[self._scores],
@@ -237,29 +276,12 @@ class Trainer:
 
     def _monitored(self) -> str | None:
         """What decides which epoch is the best. Raises RuntimeFault where a rule looks at what is not measured."""
-        names = [f"train.{name}" for name in ("loss", *(m.name for m in self._metrics))]
+        names = [f"train.{name}" for name in ("loss", *(m.name for m in self._scalars))]
         validated = ["val.loss"] if self.options.loss is not None else []
-        validated += [f"val.{metric.name}" for metric in self._metrics]
+        validated += [f"val.{metric.name}" for metric in self._scalars]
         if self.data.validation is not None:
             names += validated
-        wanted = self.options.stop.monitor if self.options.stop is not None else None
-        looked_at = {"the stopping rule": wanted}
-        for schedule in self.options.schedules:
-            condition = schedule.condition()
-            monitor = condition.monitor if condition is not None else getattr(schedule, "monitor", None)
-            looked_at[f"the schedule `{schedule.keyword}`"] = monitor
-        for rule, monitor in looked_at.items():
-            if monitor is not None and monitor not in names:
-                missing = monitor in validated
-                raise RuntimeFault(
-                    "R0425",
-                    f"{rule} monitors {monitor}, "
-                    + ("but no samples are split off for validation" if missing else "which is not measured"),
-                    help="write `validate 10%` in the data section" if missing else f"measured: {', '.join(names)}",
-                )
-        if wanted is None:
-            return "val.error" if self.data.validation is not None else None
-        return wanted
+        return monitored(self.options, names, validated)
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a run to go on, as JSON gives it back."""
@@ -284,15 +306,18 @@ class Trainer:
         if resume:
             self._progress.note(f"nothing is saved in {self.out} yet: starting at the beginning")
         state = TrainingState(self._identity(), sums={}, history=[], recent=[], ends={})
-        self._log.rewrite([])
-        self._log.write_recipe(
+        self._log.clear()
+        self._events.rewrite([], 0.0)
+        self._log.write(
+            RECIPE,
             {
                 **self.options.recipe,
+                "resolved": self.options.resolved,
                 "augment": [str(transform) for transform in self.options.augment],
                 "preprocessing": self.data.preprocessing,
                 "classes": self.data.classes,
                 "samples": self.data.fingerprint,
-            }
+            },
         )
         self._checkpoints.save(state)
         return state
@@ -308,7 +333,8 @@ class Trainer:
                 f"the run in {self.out} was made with another recipe: {'; '.join(differing[:5])}",
                 help="use the recipe it was begun with (recipe.json), or begin a run in another directory",
             )
-        self._log.rewrite(state.history)
+        self._log.cut(state.step, state.history)
+        self._events.rewrite(state.history, state.elapsed)
         if not state.finished:
             self._progress.note(f"going on from step {state.step} of {self.total}")
         return state

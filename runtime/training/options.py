@@ -11,7 +11,7 @@ from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.training.metrics.base import Metric
 from dlc.runtime.training.metrics.cross_entropy import CrossEntropy
-from dlc.runtime.training.schedules.base import Schedule
+from dlc.runtime.training.schedules.base import Duration, Schedule
 from dlc.runtime.training.stopping.base import Stopping
 
 
@@ -21,7 +21,8 @@ class TrainingOptions:
 
     `rates` are the base learning rates, one for each optimizer group. `loss` is what "val.loss" means, measured on the
     host (None: no such value). `scores` names the output that metrics look at (None: the first). `recipe` is whatever
-    should be kept in recipe.json; a run can only go on with an equal one. The resume file is written after each epoch,
+    should be kept in recipe.json; a run can only go on with an equal one. `resolved` is kept beside it. Every `watch`, statistics of all layers are written
+    to layers.jsonl. The resume file is written after each epoch,
     and in between every `save_seconds` and, where given, every `save_steps`.
     """
 
@@ -37,6 +38,8 @@ class TrainingOptions:
     seed: int = 0
     scores: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    watch: Duration | None = None
     save_seconds: float = 20.0
     save_steps: int | None = None
 

@@ -100,7 +100,7 @@ def test_the_step_gets_each_number_it_asks_for(linear, tmp_path):
     assert {s["train.seed"].dtype.name for s in seen} == {"uint32"}
     assert seen[0]["train.rate.0"] == 0 and seen[7]["train.rate.0"] == np.float32(0.2)
     assert seen[0]["train.labels"].dtype == np.int32
-    assert seen[0]["image"].dtype == np.float32 and seen[0]["image"].ctypes.data % 64 == 0
+    assert seen[0]["image"].dtype == np.float32
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 7, 8, 20, 41])
@@ -292,7 +292,8 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(linear, tmp_path, mon
         linear.trainer(tmp_path, progress=Fills()).run()
     monkeypatch.undo()
     assert {p.name for p in tmp_path.iterdir()} == {
-        "best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.json", "resume.safetensors",
+        "best.safetensors", "events.out.tfevents.dlc", "last.safetensors", "metrics.jsonl", "recipe.json",
+        "resume.safetensors",
     }  # fmt: skip
     trainer = linear.trainer(tmp_path)
     trainer.run(resume=True)

@@ -5,6 +5,7 @@ import torch
 from dlc.compiler.catalog import catalog
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.training.metrics.base import Metric
+from dlc.runtime.training.metrics.confusion import Confusion
 from dlc.runtime.training.metrics.cross_entropy import CrossEntropy
 from dlc.runtime.training.metrics.error import Accuracy, Error, TopKError
 from dlc.runtime.training.stopping.base import Stopping
@@ -19,6 +20,15 @@ def test_error_and_accuracy_count_the_highest_score():
 
     assert Error().total(SCORES, LABELS) == wrong
     assert Accuracy().total(SCORES, LABELS) == 200 - wrong
+
+
+def test_the_confusion_matrix_counts_truths_by_answers():
+    matrix = Confusion().result(Confusion().total(SCORES, LABELS) + Confusion().total(SCORES, LABELS), 400)
+    expected = np.zeros((10, 10), np.int64)
+    for truth, answer in zip(LABELS, SCORES.argmax(1), strict=True):
+        expected[truth, answer] += 2
+
+    assert matrix == expected.tolist()
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 10, 12])
@@ -82,7 +92,9 @@ def test_an_accuracy_is_meant_to_grow():
 
 
 def test_catalogs_hold_what_the_language_names():
-    assert set(catalog("dlc.runtime.training.metrics", Metric)) == {"accuracy", "cross_entropy", "error", "top_k_error"}
+    assert set(catalog("dlc.runtime.training.metrics", Metric)) == {
+        "accuracy", "confusion", "cross_entropy", "error", "top_k_error",
+    }  # fmt: skip
     assert set(catalog("dlc.runtime.training.stopping", Stopping)) == {"early"}
 
 
