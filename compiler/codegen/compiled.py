@@ -16,6 +16,7 @@ from dlc.compiler.codegen.divisions import guard_divisions
 from dlc.compiler.codegen.driver import DRIVER
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import blocks_of, depends_on_batch, identity, lower, share_buffers
+from dlc.compiler.codegen.prefetch import insert_prefetches
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
@@ -136,7 +137,8 @@ class _Functions:
                 f"{call.kernel.what}\n{schedule.mod['main'].script()}"
             )
         self.rules[name] = type(rule).__name__
-        self.scheduled[name] = share_buffers(guard_divisions(schedule.mod["main"]), call.in_place)
+        function = insert_prefetches(guard_divisions(schedule.mod["main"]))
+        self.scheduled[name] = share_buffers(function, call.in_place)
         return rule
 
 

@@ -55,7 +55,7 @@ def with_definitions(functions: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(functions)
     if wanted:
         first = next(name for name, c in calls.items() if c)
-        result[first] = _with_import(functions[first], definitions(wanted))
+        result[first] = with_import(functions[first], definitions(wanted))
     return result
 
 
@@ -73,7 +73,7 @@ def _calls(function: Any) -> set[str]:
     return found
 
 
-def _with_import(function: Any, text: str) -> Any:
+def with_import(function: Any, text: str) -> Any:
     """The function with an LLVM module that the machine code's module takes in."""
     body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", tvm.ir.StringImm(text), function.body)
     return function.with_body(body)

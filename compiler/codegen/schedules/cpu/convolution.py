@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.codegen.prefetch import LINE, mark_streamed_weights
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import (
@@ -24,6 +25,10 @@ from dlc.compiler.codegen.target import CpuTarget
 
 COPY = 25.0
 """Bytes that one core copies in a nanosecond."""
+
+
+MOST_TILES = 64
+"""Tiles that use a block of weights, up to which it pays to bring the next block early."""
 
 
 class ConvolutionRule(ScheduleRule):
@@ -173,7 +178,22 @@ def schedule_convolution(
     vectorize_channels(schedule, o_lanes, target)
     schedule.unroll(x_tile)
     schedule.unroll(y_tile)
+    stream_weights(schedule, part.name, [y_outer, x_outer], reduced[-1], block)
     schedule.decompose_reduction(main, reduced[0])
+
+
+def stream_weights(schedule: Schedule, name: str, tiles: list[Any], products: Any, block: int) -> None:
+    """Has the tiles of a block of channels bring the next block's weights into the level 2 cache, a line every few products.
+
+    Where hundreds of tiles use a block, waiting for it does not count.
+    """
+    turns = product(extent(schedule, loop) for loop in tiles)
+    inputs = extent(schedule, products) or 1
+    step = largest_divisor(inputs, min(turns * LINE // block, 8))
+    if not 2 <= turns <= MOST_TILES or turns * LINE < block or inputs < 16:
+        return
+    outer, _ = schedule.split(products, [None, step])
+    mark_streamed_weights(schedule, name, tiles, outer)
 
 
 def split_channels(schedule: Schedule, loop: Any, block: int, target: CpuTarget) -> tuple[Any, list[Any]]:

@@ -1,0 +1,36 @@
+"""Weights that are brought into cache early: which kernels do so, and that they still compute the same."""
+
+import pytest
+
+from dlc.compiler.codegen import compile_graph
+from dlc.compiler.codegen.target import Target
+from dlc.compiler.ir import Graph, N
+from dlc.compiler.ops import conv2d, relu
+from dlc.compiler.passes import PackWeights
+
+
+def convolution(given, weight, size, inputs, channels, kernel):
+    x, w = given("x", N, size, size, inputs), weight("w", channels, inputs, kernel, kernel)
+    y = relu(conv2d(x, w, padding=kernel // 2))
+    return PackWeights(Target.parse("cpu").lanes)(Graph("g", (x,), {"y": y}))
+
+
+@pytest.mark.parametrize(("size", "inputs", "channels", "kernel"), [(7, 48, 72, 3), (14, 64, 136, 1), (5, 17, 40, 3)])
+def test_kernels_that_prefetch_weights_compute_the_same(given, weight, check_compiled, size, inputs, channels, kernel):
+    compiled = check_compiled(convolution(given, weight, size, inputs, channels, kernel))
+
+    assert "dlc_prefetch" in compiled.script()
+
+
+def test_a_kernel_with_hundreds_of_tiles_for_each_weight_does_not_prefetch(given, weight):
+    compiled = compile_graph(convolution(given, weight, 224, 16, 32, 1), Target.parse("cpu"), batch=1)
+
+    assert "dlc_prefetch" not in compiled.script()
+
+
+@pytest.mark.parametrize("name", ["x86-64-v3", "aarch64"])
+def test_other_processors_prefetch_too(given, weight, name):
+    compiled = compile_graph(convolution(given, weight, 7, 64, 64, 3), Target.parse(name), batch=1)
+
+    assert "dlc_prefetch" in compiled.script()
+    assert compiled.code.parts  # LLVM takes it
