@@ -24,15 +24,15 @@ from dlc.commands.options import emit_json
 
 
 class Commands(click.RichGroup):
-    """The modules of `dlc.commands` that hold a `command`, by their names (`import_` is `import`)."""
+    """The modules of `dlc.commands` that hold a `command`, by their names (`import_` is `import`, `lr_find` is `lr-find`)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command's name, sorted."""
-        return sorted(m.name.rstrip("_") for m in pkgutil.iter_modules(commands.__path__) if m.name != "options")
+        return sorted(_modules())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name, None where there is no such."""
-        names = {m.name.rstrip("_"): m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "options"}
+        names = _modules()
         if cmd_name not in names:
             return None
         found = importlib.import_module(f"dlc.commands.{names[cmd_name]}").command
@@ -48,6 +48,12 @@ class Commands(click.RichGroup):
             hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+
+def _modules() -> dict[str, str]:
+    """The commands' modules by the commands' names."""
+    found = [m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "options"]
+    return {name.rstrip("_").replace("_", "-"): name for name in found}
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -19,11 +19,11 @@ from dlc.runtime.data.loader import Batch, Loader
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Split
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.plan import Program
 from dlc.runtime.training.checkpoint import BEST, LAST, RESUME, Checkpoints, TrainingState, Weights
 from dlc.runtime.training.divergence import DIVERGED, NOT_FINITE, diverged
 from dlc.runtime.training.evaluate import evaluate
 from dlc.runtime.training.events import Events
+from dlc.runtime.training.feed import Feed, image_input
 from dlc.runtime.training.log import LAYERS, METRICS, RECIPE, Log
 from dlc.runtime.training.metrics.base import larger_is_better
 from dlc.runtime.training.metrics.error import Error
@@ -82,8 +82,7 @@ class Trainer:
         every = options.watch.steps(self.steps_per_epoch) if options.watch is not None and make_watch is not None else 0
         self._watch_every = max(round(every), 1) if every else 0
         self._monitor = self._monitored()
-        self._inputs = frozenset(spec.name for spec in step.program.inputs)
-        self._image = _only_input(step.program)
+        self._feed = Feed(step.program, options.seed)
         self._scores = options.scores or next(
             spec.name for spec in evaluation.program.outputs if not spec.name.startswith("train.")
         )
@@ -169,17 +168,7 @@ class Trainer:
 
     def _feeds(self, state: TrainingState, batch: Batch) -> dict[str, Any]:
         """The inputs of the step that comes next."""
-        values: dict[str, Any] = {
-            self._image: batch.images,
-            "train.labels": batch.labels,
-            "train.step": np.uint32(state.step),
-            "train.seed": np.uint32(self.options.seed),
-        }
-        if batch.mix is not None:
-            values |= {"train.other_labels": batch.mix.labels, "train.share": batch.mix.share}
-        rates = self._rates.at(state.step, state.history, state.ends)
-        values |= {f"train.rate.{group}": np.float32(rate) for group, rate in enumerate(rates)}
-        return {name: value for name, value in values.items() if name in self._inputs}
+        return self._feed(batch, state.step, self._rates.at(state.step, state.history, state.ends))
 
     def _make_step(self, state: TrainingState, batch: Batch) -> None:
         feeds = self._feeds(state, batch)
@@ -265,7 +254,7 @@ class Trainer:
         return True
 
     def _evaluate(self, split: Split) -> dict[str, Any]:
-        name = _only_input(self._evaluation.program)
+        name = image_input(self._evaluation.program)
         return evaluate(
             lambda images: self._evaluation.run({name: images})[self._scores],
             split,
@@ -355,15 +344,6 @@ class _Clock:
     def new_epoch(self) -> None:
         """The next epoch begins now."""
         self._epoch = time.perf_counter()
-
-
-def _only_input(program: Program) -> str:
-    names = [spec.name for spec in program.inputs if not spec.name.startswith("train.")]
-    if len(names) != 1:
-        raise RuntimeFault(
-            "R0428", f"training feeds one input with images, but the network has {len(names)}: {', '.join(names)}"
-        )
-    return names[0]
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
