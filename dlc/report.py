@@ -94,8 +94,7 @@ def print_table(figure: Figure, console: Console) -> None:
         for row in section:
             shown.add_row(*map(Text, row))
         shown.add_section()
-    wide = console if console.is_terminal else Console(width=max(console.width, figure.width))
-    wide.print(shown)
+    console.print(shown, width=None if console.is_terminal else max(console.width, figure.width), crop=False)
 
 
 def print_layers(net: Network) -> None:

@@ -73,7 +73,7 @@ def flow(network: Network, depth: int) -> Flow:
     reader = Reader(network)
     inputs: list[Node] = [Port(i) for i in network.inputs]
     outputs: list[Node] = [Port(o) for o in network.outputs]
-    nodes = [*inputs, *reader.spliced(structure(network), depth), *outputs]
+    nodes = [*inputs, *reader.spliced(reader.parts, depth), *outputs]
     graph = reader.graph(nodes)
     main = max(
         (graph.before(i) for i, n in enumerate(nodes) if isinstance(n, Port) and n in outputs and not _training(n)),
@@ -95,13 +95,14 @@ def flow(network: Network, depth: int) -> Flow:
             return Flow(reader.chain(nodes, depth), ())
         branch = [nodes[i] for i in sorted(part)]
         sides.append(Side(at, reader.chain(branch, depth), all(_training(n) for n in branch if isinstance(n, Port))))
+    if max(Counter(side.at for side in sides).values(), default=0) > 2:  # a chain has two sides
+        return Flow(reader.chain(nodes, depth), ())
     return Flow(chain, tuple(sides))
 
 
 def inside(network: Network, group: Group, depth: int) -> Chain:
     """The flow within a group whose own blocks are open to a depth."""
-    reader = Reader(network)
-    return reader.chain(reader.spliced(group.parts, depth), depth)
+    return Reader(network).inside(group, depth)
 
 
 def _training(node: Node) -> bool:
@@ -176,7 +177,12 @@ class Reader:
                 self.users[id(tensor.producer)].append(id(call))
         for output in network.outputs:
             self.users[id(output.tensor.producer)].append(id(output))
-        self.blocks = Counter(blocks_of(structure(network)))
+        self.parts = structure(network)
+        self.blocks = Counter(_blocks(self.parts))
+
+    def inside(self, group: Group, depth: int) -> Chain:
+        """The flow within a group."""
+        return self.chain(self.spliced(group.parts, depth), depth)
 
     def spliced(self, parts: Sequence[Part], depth: int) -> list[Node]:
         """Parts with those groups replaced by theirs that are open but have several ways in or out."""
@@ -275,16 +281,15 @@ class Reader:
             return [node]
         if not self._opens(node, depth):
             return [Block((node,), None)]
-        below = depth - bool(node.block)
-        return [Block((node,), self.chain(self.spliced(node.parts, below), below))]
+        return [Block((node,), self.inside(node, depth - bool(node.block)))]
 
 
-def blocks_of(parts: Sequence[Part]) -> Iterator[str]:
+def _blocks(parts: Sequence[Part]) -> Iterator[str]:
     """The names of the blocks that are called, once for each call."""
     for part in parts:
         if isinstance(part, Group):
             yield part.block
-            yield from blocks_of(part.parts)
+            yield from _blocks(part.parts)
 
 
 def _taken(node: Node) -> tuple[Tensor, ...]:

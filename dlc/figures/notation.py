@@ -98,7 +98,7 @@ def channels(layer: Layer) -> int | None:
 
 
 def phrase(layer: Layer, output: FeatureShape, inputs: FeatureShape) -> str:
-    """A layer in a box of a figure: "3×3 conv, 64, /2", "fc, 4096", "2×2 max pool, /2", "adaptive avg pool, 6×6"."""
+    """A layer in a box of a figure: "3×3 conv, 64, /2", "linear, 4096", "2×2 max pool, /2", "adaptive avg pool, 6×6"."""
     text = word(layer)
     if hasattr(layer, "kernel"):
         text = f"{window(layer.kernel)} {text}"
@@ -110,12 +110,8 @@ def phrase(layer: Layer, output: FeatureShape, inputs: FeatureShape) -> str:
     step = stride(layer)
     if step != 1:
         facts.append(f"{'×' if layer.keyword == 'conv_transpose' else '/'}{_number(step)}")
-    groups = getattr(layer, "groups", 1)
-    if groups != 1 and kind(layer) is Kind.CONVOLUTION:
-        facts.append("depthwise" if groups == inputs[0] else f"{groups} groups")
+    facts += connectivity(layer, inputs)
     fields: dict[str, Any] = vars(layer)
-    if fields.get("dilation", 1) not in (1, (1, 1)):
-        facts.append(f"dilation {_number(fields['dilation'])}")
     if layer.keyword == "upsample":
         facts.append(f"×{_number(fields['factor'])}")
     if layer.keyword == "dropout":
@@ -123,6 +119,20 @@ def phrase(layer: Layer, output: FeatureShape, inputs: FeatureShape) -> str:
     if layer.keyword == "pad" and fields["channels"]:
         facts.append(f"{inputs[0]} → {output[0]}")
     return ", ".join([text, *facts])
+
+
+def connectivity(layer: Layer, inputs: FeatureShape) -> list[str]:
+    """How a convolution sees less, or more widely spread, than all of its window: groups, a table, dilation."""
+    fields: dict[str, Any] = vars(layer)
+    facts: list[str] = []
+    if kind(layer) is Kind.CONVOLUTION and fields.get("groups", 1) != 1:
+        facts.append("depthwise" if fields["groups"] == inputs[0] else f"{fields['groups']} groups")
+    if "table" in fields:
+        pairs, of = sum(map(len, fields["table"])), len(fields["table"]) * inputs[0]
+        facts += [f"{pairs} of {of} pairs"] if pairs < of else []
+    if fields.get("dilation", 1) not in (1, (1, 1)):
+        facts.append(f"dilation {_number(fields['dilation'])}")
+    return facts
 
 
 def _number(value: int | tuple[int, int]) -> str:

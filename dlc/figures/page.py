@@ -219,8 +219,8 @@ def _column(
             shown = result(elements[i - 1]) if note is not None else shown
             column.right = max(column.right, 6 + note.line.width if note is not None else 0)
         leaving = [side for side in sides if side.at == i]
-        for _ in leaving:
-            y = max(y, min(taken.values()) - piece.height)
+        if leaving:  # further down, until as many sides are free as are needed
+            y = max(y, sorted(taken.values())[len(leaving) - 1] - piece.height)
         column.shapes += piece.at(0, y)
         column.left, column.right = max(column.left, piece.left), max(column.right, piece.right)
         y += piece.height

@@ -13,10 +13,10 @@ from math import prod
 
 from dlc.compiler.layers.base import FeatureShape
 from dlc.compiler.network import LayerCall, Network
-from dlc.figures.flow import Block, Branches, Chain, Element, Tangle, blocks_of, calls, inside
+from dlc.figures.flow import Block, Branches, Chain, Element, Reader, Tangle, calls
 from dlc.figures.layout import sign
-from dlc.figures.notation import Kind, channels, kind, size, stride, window, word
-from dlc.figures.structure import Group, Part, Unit, entries, last, structure
+from dlc.figures.notation import Kind, channels, connectivity, kind, size, stride, window, word
+from dlc.figures.structure import Group, Part, Unit, entries, last
 
 Heading = tuple[str, int]
 """What a column of widths is called, and the how many-th of that name it is: a block may have two branches of 3×3."""
@@ -69,8 +69,9 @@ def rows(network: Network) -> list[Row]:
     counts = Counts()
     found: list[Row] = []
     last_call: LayerCall | None = None
-    for part in _flat(structure(network), Counter(blocks_of(structure(network)))):
-        row = _row(network, part, counts, not any(id(call) in kept for call in part.calls))
+    reader = Reader(network)
+    for part in _flat(reader.parts, reader.blocks):
+        row = _row(reader, part, counts, not any(id(call) in kept for call in part.calls))
         before = found[-1] if found else None
         in_a_row = any(tensor.producer is last_call for tensor in entries(part))
         if before is not None and in_a_row and _same(before, row):
@@ -97,7 +98,7 @@ def _flat(parts: Sequence[Part], uses: Counter[str]) -> Iterator[Part]:
             yield part
 
 
-def _row(network: Network, part: Part, counts: Counts, training_only: bool) -> Row:
+def _row(reader: Reader, part: Part, counts: Counts, training_only: bool) -> Row:
     own = part.calls
     sums = (counts.parameters(own), sum(macs(c) for c in own), sum(connections(c) for c in own))
     norms = tuple(word(c.layer) for c in own if kind(c.layer) is Kind.NORM)
@@ -106,18 +107,21 @@ def _row(network: Network, part: Part, counts: Counts, training_only: bool) -> R
         words = " + ".join(_with_numbers(call) for call in own)
         line = (line_of(part),)
         sized = _sized(main)
+        image = next(
+            (c for c in reversed(own) if c.layer.keyword != "flatten"), main
+        )  # the image says more than its length
         return Row(
             part.label,
             words,
             sized,
-            own[-1].output.shape,
+            image.output.shape,
             line,
             norms,
             weighted_depth(own),
             *sums,
             training_only=training_only,
         )
-    chain = inside(network, part, 99)
+    chain = reader.inside(part, 99)
     widths = tuple(_widths(chain))
     label = part.label
     if last(part.name).isdigit():
@@ -143,7 +147,7 @@ def _together(a: Row, b: Row) -> Row:
 
 
 def _with_numbers(call: LayerCall) -> str:
-    text = word(call.layer)
+    text = ", ".join([word(call.layer), *connectivity(call.layer, call.inputs[0].shape)])
     return f"{text} {vars(call.layer)['p']:g}" if call.layer.keyword == "dropout" else text
 
 
@@ -164,12 +168,8 @@ def line_of(unit: Unit) -> str:
     layer = unit.calls[0].layer
     if kind(layer) is Kind.CONVOLUTION:
         name = "" if layer.keyword in ("conv", "conv_connect") else f" {word(layer)}"
-        fields = vars(layer)
-        facts = [f"{window(fields['kernel'])}{name}", str(channels(layer))]
-        groups = fields.get("groups", 1)
-        if groups != 1:
-            facts.append("depthwise" if groups == unit.calls[0].inputs[0].shape[0] else f"{groups} groups")
-        return ", ".join(facts)
+        facts = [f"{window(vars(layer)['kernel'])}{name}", str(channels(layer))]
+        return ", ".join([*facts, *connectivity(layer, unit.calls[0].inputs[0].shape)])
     if kind(layer) is Kind.LINEAR:
         return f"{word(layer)}, {channels(layer)}"
     if hasattr(layer, "kernel"):
