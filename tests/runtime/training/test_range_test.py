@@ -18,7 +18,7 @@ class Parabola:
         self.w, self.seen = 1.0, []
 
     def run(self, inputs, outputs=None):
-        loss = self.w**2 / 2
+        loss = self.w**2 / 2 + 0.01
         self.w -= inputs["rate"][0] * self.w
         self.seen.append(inputs["rate"])
         return {"train.loss": np.float32(loss)}
@@ -35,14 +35,14 @@ def test_rates_grow_by_the_same_factor():
 
 
 def test_the_test_ends_when_the_loss_diverges_and_suggests_what_went_well():
-    points = range_test(Parabola(), feed, iter(range(200)), rates(1e-3, 100.0, 200), [0.1])
+    points = range_test(Parabola(), feed, iter(range(40)), rates(1e-2, 100.0, 40), [0.1])
     suggestion = suggest_rate(points)
 
-    assert len(points) < 200
+    assert len(points) < 40
     assert points[-1].smooth > DIVERGED * min(p.smooth for p in points)
     assert suggestion.steepest is not None and suggestion.careful is not None
     assert 0.005 < suggestion.steepest < 2
-    assert 0.05 < suggestion.careful * 10 < 4
+    assert 0.005 < suggestion.careful < 2
 
 
 def test_groups_keep_the_ratio_of_their_rates():
