@@ -93,8 +93,8 @@ def kernel(op: Any, types: tuple[Any, ...], target: Any) -> Callable[[], Any]:
     from tvm.s_tir import Schedule
 
     from dlc.compiler.codegen.build import CpuCode
-    from dlc.compiler.codegen.compiled import apply_rule
     from dlc.compiler.codegen.function import blocks_of, lower
+    from dlc.compiler.codegen.scheduling import apply_rule
     from dlc.compiler.ir import Input, apply, source
     from dlc.compiler.passes.fuse import Kernel
 

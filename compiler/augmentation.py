@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlc.compiler.codegen import Compiled, compile_graph
+from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget
 from dlc.compiler.ir import DType, Graph, Input, TensorType, Value, source
 from dlc.compiler.ops.warp import warp_images
@@ -26,6 +27,6 @@ def build_warp(shape: WarpShape) -> Graph:
     return Graph("warp", inputs, {"images": warp_images(framed, places, scale, offset, target, field)})
 
 
-def compile_warp(shape: WarpShape, target: CpuTarget) -> Compiled:
+def compile_warp(shape: WarpShape, target: CpuTarget, options: BuildOptions = PLAIN) -> Compiled:
     """Machine code and program for batches of one shape."""
-    return compile_graph(build_warp(shape), target, batch=shape.batch)
+    return compile_graph(build_warp(shape), target, batch=shape.batch, options=options)

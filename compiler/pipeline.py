@@ -12,6 +12,7 @@ import numpy as np
 
 from dlc.compiler.build import build_evaluation, build_inference
 from dlc.compiler.codegen import Compiled, compile_graph
+from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.description import describe
 from dlc.compiler.folding import folding
@@ -33,45 +34,56 @@ Weights = Mapping[str, np.ndarray]
 
 
 def compile_inference(
-    network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None
+    network: Network,
+    weights: Weights,
+    target: AnyTarget,
+    *,
+    batch: int | None = None,
+    options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
     `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
     """
     made = folding(network)
-    return compile_folded(made.network, made.fold(weights), target, batch=batch)
+    return compile_folded(made.network, made.fold(weights), target, batch=batch, options=options)
 
 
 def compile_folded(
-    network: Network, weights: Weights, target: AnyTarget, *, batch: int | None = None
+    network: Network,
+    weights: Weights,
+    target: AnyTarget,
+    *,
+    batch: int | None = None,
+    options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
     graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8))
     graph, constants = fold(graph, weights)
     graph = PackWeights(target.lanes)(Simplify()(graph))
-    compiled = compile_graph(graph, target, batch=batch)
+    compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
 
 
-def compile_evaluation(network: Network, target: AnyTarget) -> Compiled:
+def compile_evaluation(network: Network, target: AnyTarget, options: BuildOptions = PLAIN) -> Compiled:
     """The inference form over weights that training goes on updating, for any batch: nothing is folded."""
-    return compile_graph(PackWeights(target.lanes)(Simplify()(build_evaluation(network))), target)
+    graph = PackWeights(target.lanes)(Simplify()(build_evaluation(network)))
+    return compile_graph(graph, target, options=options)
 
 
-def compile_training(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
+def compile_training(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """One training step on `batch` samples: forward, backward and updates in place, as one program.
 
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
     graph = build_training(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(Simplify()(graph), target, batch=batch)
+    return compile_graph(Simplify()(graph), target, batch=batch, options=options)
 
 
-def compile_part(recipe: Recipe, target: AnyTarget, batch: int) -> Compiled:
+def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
     graph = build_part(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(Simplify()(graph), target, batch=batch)
+    return compile_graph(Simplify()(graph), target, batch=batch, options=options)
 
 
 def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...]) -> Graph:
@@ -79,10 +91,12 @@ def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...]) -> 
     return Winograd(target.machine, batches)(Simplify()(graph)) if isinstance(target, CpuTarget) else graph
 
 
-def compile_watch(recipe: Recipe, target: AnyTarget, batch: int) -> tuple[Compiled, tuple[Watched, ...]]:
+def compile_watch(
+    recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN
+) -> tuple[Compiled, tuple[Watched, ...]]:
     """What measures a training step on `batch` samples without making it, and what its outputs are about."""
     graph, watched = build_watch(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(Simplify()(graph), target, batch=batch), watched
+    return compile_graph(Simplify()(graph), target, batch=batch, options=options), watched
 
 
 def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -110,6 +124,7 @@ def make_artifact(
     source: Mapping[str, Any] | None = None,
     origin: str = "weights",
     sizes: Sequence[Size] = (),
+    options: BuildOptions = PLAIN,
 ) -> Artifact:
     """A model compiled and ready to save or to run. Raises RuntimeFault (R0403) where weights do not match the network.
 
@@ -124,9 +139,9 @@ def make_artifact(
     network = at_sizes(network, sizes[:1]) if sizes else inference_form(network)
     made = folding(network)
     folded = made.fold(weights)
-    compiled, packed = compile_folded(made.network, folded, target, batch=batch)
+    compiled, packed = compile_folded(made.network, folded, target, batch=batch, options=options)
     stored = {**packed, **{name: array for name, array in folded.items() if name not in packed}}
-    variants = [make_variant(at_sizes(network, [size]), folded, stored, target, batch) for size in sizes[1:]]
+    variants = [make_variant(at_sizes(network, [s]), folded, stored, target, batch, options) for s in sizes[1:]]
     manifest = Manifest(
         model=network.name,
         program=compiled.program,
@@ -141,13 +156,18 @@ def make_artifact(
 
 
 def make_variant(
-    network: Network, folded: Weights, stored: Weights, target: AnyTarget, batch: int | None = None
+    network: Network,
+    folded: Weights,
+    stored: Weights,
+    target: AnyTarget,
+    batch: int | None = None,
+    options: BuildOptions = PLAIN,
 ) -> Variant:
     """A program for images of the network's size, over the weights `stored` in an artifact, from which it takes what it can.
 
     `folded` are the canonical weights of the folded network.
     """
-    compiled, packed = compile_folded(folding(network).network, folded, target, batch=batch)
+    compiled, packed = compile_folded(folding(network).network, folded, target, batch=batch, options=options)
     own = {n: a for n, a in packed.items() if n not in stored or not _is_same(a, stored[n])}
     return Variant(compiled.program, compiled.library(), own)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlc.compiler import frontend
 from dlc.compiler.catalog import catalog
+from dlc.compiler.codegen.cache import BuildOptions, user_cache
 from dlc.compiler.errors import Diagnostic, DlcError, SpecWarning
 from dlc.compiler.frontend import Checked, Vocabulary
 from dlc.compiler.frontend.ast import dump
@@ -89,7 +90,10 @@ def networks(spec: str | Path, *, model: str | None = None, settings: Settings =
 
 def one_network(spec: str | Path, *, model: str | None = None, settings: Settings = ()) -> Network:
     """The named model of a file; without a name the one that its first recipe trains, or its only one."""
-    checked = check(spec, settings)
+    return _one_network(check(spec, settings), spec, model)
+
+
+def _one_network(checked: Checked, spec: str | Path, model: str | None) -> Network:
     if model is not None:
         return _model(checked, model, spec)
     if checked.recipes:
@@ -153,16 +157,19 @@ def compile(
     threads: int | None = None,
     settings: Settings = (),
     sizes: Sequence[tuple[int, int]] = (),
+    cache: bool = True,
 ) -> Session:
     """Compiles a model of a spec file; the result can be called, and saved with `.save(path)`.
 
     `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
     number of samples per call; without, any number runs. `sizes` are heights and widths of images: a program is compiled
-    for each, by default for the one in the spec. Raises DlcError for mistakes in the spec, RuntimeFault for weights that
-    do not fit.
+    for each, by default for the one in the spec. Compiled kernels are kept in the user's cache folder unless `cache` is
+    off. Raises DlcError for mistakes in the spec, RuntimeFault for weights that do not fit.
     """
     network = one_network(spec, model=model, settings=settings)
-    return compile_network(network, target=target, weights=weights, batch=batch, threads=threads, sizes=sizes)
+    return compile_network(
+        network, target=target, weights=weights, batch=batch, threads=threads, sizes=sizes, cache=cache
+    )
 
 
 def compile_network(
@@ -173,12 +180,15 @@ def compile_network(
     batch: int | None = None,
     threads: int | None = None,
     sizes: Sequence[tuple[int, int]] = (),
+    cache: bool = True,
+    progress: Callable[[float], None] | None = None,
 ) -> Session:
-    """Compiles an elaborated network; see `compile`."""
+    """Compiles an elaborated network; see `compile`. `progress` is told what part of the work is done."""
     from dlc.loading import specialise
     from dlc.runtime.session import Session
 
-    return Session(_artifact(network, target, weights, batch, sizes), threads, specialise)
+    made = _artifact(network, target, weights, batch, sizes, _options(cache, progress))
+    return Session(made, threads, specialise)
 
 
 @dataclass(frozen=True)
@@ -207,22 +217,26 @@ def compile_to_file(
     settings: Settings = (),
     partial: bool = False,
     sizes: Sequence[tuple[int, int]] = (),
+    cache: bool = True,
+    progress: Callable[[float], None] | None = None,
 ) -> CompileReport:
     """Compiles a model of a spec file for any target and writes the artifact, by default MODEL.dlc here.
 
-    `sizes` are those of images for which the artifact has programs, the first for its main one (see `compile`). With `partial`, weights that `weights` lacks, or has in another shape, are freshly initialised, and what the network
-    does not have is left; the report says which. Otherwise, RuntimeFault does.
+    `sizes` are those of images for which the artifact has programs, the first for its main one (see `compile`). With
+    `partial`, weights that `weights` lacks, or has in another shape, are freshly initialised, and what the network does not
+    have is left; the report says which. Otherwise, RuntimeFault does. `progress` is told what part of the work is done.
     """
     from dlc.runtime.artifact import save_artifact
 
     started = time.perf_counter()
-    network = one_network(spec, model=model, settings=settings)
-    _warn(check(spec, settings).warnings)
+    checked = check(spec, settings)
+    network = _one_network(checked, spec, model)
+    _warn(checked.warnings)
     differences: tuple[str, ...] = ()
     if partial and weights is not None:
         weights, differences = _partial(network, weights)
     path = Path(output) if output is not None else Path(f"{network.name}.dlc")
-    save_artifact(path, _artifact(network, target, weights, batch, sizes))
+    save_artifact(path, _artifact(network, target, weights, batch, sizes, _options(cache, progress)))
     seconds = time.perf_counter() - started
     return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences)
 
@@ -241,12 +255,17 @@ def _partial(
     return filled, tuple(mismatch.lines())
 
 
+def _options(cache: bool, progress: Callable[[float], None] | None) -> BuildOptions:
+    return BuildOptions(user_cache() if cache else None, progress)
+
+
 def _artifact(
     network: Network,
     target: str,
     weights: str | Path | Mapping[str, np.ndarray] | None,
     batch: int | None,
     sizes: Sequence[tuple[int, int]],
+    options: BuildOptions,
 ) -> Any:
     import numpy as np
 
@@ -254,7 +273,7 @@ def _artifact(
     from dlc.compiler.sizes import at_sizes
     from dlc.runtime.weights import load_weights
 
-    chosen, origin = Target.parse(target), "the given arrays"
+    chosen, origin = Target.parse(target, options.cache), "the given arrays"
     if batch is not None and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
         raise DlcError.of("E0857", f"the batch must be a whole number from 1, not {batch!r}")
     sizes = tuple(dict.fromkeys(sizes))
@@ -269,9 +288,9 @@ def _artifact(
         raise DlcError.of("E0858", f"weights are a file, or arrays by name, not {type(weights).__name__}")
     else:
         weights = {name: np.asarray(array) for name, array in weights.items()}
-    from dlc.compiler.pipeline import make_artifact  # tvm: over a second, after all that may still be wrong
+    from dlc.compiler.pipeline import make_artifact
 
-    return make_artifact(network, weights, chosen, batch=batch, origin=origin, sizes=sizes)
+    return make_artifact(network, weights, chosen, batch=batch, origin=origin, sizes=sizes, options=options)
 
 
 def show_after(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.errors import DlcError
 from dlc.compiler.recipe import Recipe
 from dlc.runtime.arrays import aligned_copy
@@ -55,16 +56,16 @@ def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
     return prepared
 
 
-def compiled_warps(threads: int | None = None) -> MakeWarp:
+def compiled_warps(threads: int | None = None, options: BuildOptions = PLAIN) -> MakeWarp:
     """Makes compiled functions that move pixels, on up to `threads` cores; those that workers share use one."""
 
     def make(shape: WarpShape, shared: bool) -> Warp:
-        from dlc.compiler.augmentation import compile_warp  # tvm: after all that may still be wrong
+        from dlc.compiler.augmentation import compile_warp
         from dlc.compiler.codegen.target import CpuTarget, Target
 
-        target = Target.parse("cpu")
+        target = Target.parse("cpu", options.cache)
         assert isinstance(target, CpuTarget)
-        compiled = compile_warp(shape, target)
+        compiled = compile_warp(shape, target, options)
         constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
         return _Compiled(Executor(compiled.program, compiled.function, constants, 1 if shared else threads))
 

@@ -73,15 +73,17 @@ def _compiled(artifact: Artifact, sizes: Sizes) -> Variant:
     try:
         network = network_of(artifact)
         resized = at_sizes(network, sizes)
-        from dlc.compiler.pipeline import make_variant  # tvm: over a second, after all that may still be wrong
+        from dlc.compiler.codegen.cache import BuildOptions, user_cache
+        from dlc.compiler.pipeline import make_variant
 
-        batch = artifact.manifest.program.batch
+        batch, kept = artifact.manifest.program.batch, user_cache()
         return make_variant(
             resized,
             folded_weights(artifact, folding(network).network),
             artifact.weights,
-            Target.parse(artifact.manifest.target.name),
+            Target.parse(artifact.manifest.target.name, kept),
             batch if batch > 0 else None,
+            BuildOptions(kept),
         )
     except DlcError as error:
         (first, *_) = error.diagnostics

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlc.api import Settings, recipe_of
+from dlc.compiler.codegen.cache import PLAIN, BuildOptions, user_cache
 from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import initial_averages, initial_state, initial_weights
 from dlc.compiler.recipe import Recipe
 from dlc.data import compiled_warps, load_data
+from dlc.progress import CompilingBar
 from dlc.reporting import write_evaluation, write_report
 from dlc.resolved import digest, resolved
 from dlc.runtime.arrays import aligned_copy
@@ -65,13 +67,15 @@ def train(
     resume: bool = False,
     threads: int | None = None,
     progress: bool = False,
+    cache: bool = True,
 ) -> TrainingReport:
     """Trains by the named recipe of a spec file, or its first, into the directory `out` (default: runs/RECIPE).
 
     Leaves last.safetensors, best.safetensors, model.dlc (compiled from the best), recipe.json, metrics.jsonl,
     evaluation.json and report.html there.
     `data` is where the data source reads from. With `resume`, goes on from the last checkpoint; the weights end equal, bit
-    for bit, to those of a run that was never interrupted. Raises DlcError and RuntimeFault for the user's mistakes.
+    for bit, to those of a run that was never interrupted. Compiled kernels are kept in the user's cache folder unless `cache`
+    is off. Raises DlcError and RuntimeFault for the user's mistakes.
     """
     plan = recipe_of(spec, recipe, settings)
     folder = Path(out) if out is not None else Path("runs", plan.name)
@@ -84,7 +88,9 @@ def train(
             (folder / ARTIFACT).unlink(missing_ok=True)  # it would outlive the weights that it was made of
     except OSError as error:
         raise write_fault(folder, error) from error
-    session = TrainingSession(plan, threads=threads)
+    with CompilingBar(shown=progress) as bar:
+        options = BuildOptions(user_cache() if cache else None, bar)
+        session = TrainingSession(plan, threads=threads, options=options)
     if start is not None:
         session.start_from(start)
     trainer = Trainer(
@@ -95,12 +101,12 @@ def train(
         options_of(plan),
         folder,
         progress_on() if progress else Silent(),
-        compiled_warps(threads),
+        compiled_warps(threads, BuildOptions(options.cache)),
         session.watch,
     )
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
-    _compile_best(plan, prepared, folder / BEST, artifact)
+    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache))
     write_evaluation(session, prepared, result, folder)
     write_report(folder)
     return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
@@ -113,20 +119,20 @@ class TrainingSession:
     in place, `evaluation` reads them, or their averages where the recipe has any.
     """
 
-    def __init__(self, recipe: Recipe, *, threads: int | None = None) -> None:
+    def __init__(self, recipe: Recipe, *, threads: int | None = None, options: BuildOptions = PLAIN) -> None:
         """Compiles the programs for this machine and fills the arrays by the recipe's initializers."""
         from dlc.compiler.codegen.target import Target
-        from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training  # tvm: after all checks
+        from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training
 
-        target, available = Target.parse("cpu"), available_memory()
+        target, available = Target.parse("cpu", options.cache), available_memory()
         size = recipe.batch // recipe.accumulate
-        last = compile_training(recipe, target, size)
-        part = compile_part(recipe, target, size) if recipe.accumulate > 1 else None
-        evaluation = compile_evaluation(recipe.network, target)
+        last = compile_training(recipe, target, size, options)
+        part = compile_part(recipe, target, size, options) if recipe.accumulate > 1 else None
+        evaluation = compile_evaluation(recipe.network, target, options)
         self.recipe = recipe
         self.arrays: dict[str, np.ndarray] = {}
         self._programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
-        self._threads = threads
+        self._threads, self._options = threads, options
         require_memory(_weight_bytes(self._programs), self._programs, recipe.batch, available)
         self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
         step = _executor(last, self.arrays, threads)
@@ -142,8 +148,10 @@ class TrainingSession:
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_watch
 
-        recipe = self.recipe
-        made, watched = compile_watch(recipe, Target.parse("cpu"), recipe.batch // recipe.accumulate)
+        recipe, options = self.recipe, self._options
+        made, watched = compile_watch(
+            recipe, Target.parse("cpu", options.cache), recipe.batch // recipe.accumulate, options
+        )
         return Watch(_executor(made, self.arrays, self._threads), watched, recipe.accumulate)
 
     def scores(self, images: np.ndarray) -> np.ndarray:
@@ -227,18 +235,19 @@ def options_of(recipe: Recipe) -> TrainingOptions:
     )
 
 
-def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path) -> None:
+def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path, options: BuildOptions) -> None:
     from dlc.compiler.codegen.target import Target
     from dlc.compiler.pipeline import make_artifact
 
     made = make_artifact(
         recipe.network,
         load_weights(weights),
-        Target.parse("cpu"),
+        Target.parse("cpu", options.cache),
         classes=prepared.classes,
         preprocessing=prepared.preprocessing,
         source=source_facts(recipe.data.source),
         origin=str(weights),
+        options=options,
     )
     save_artifact(artifact, made)
 

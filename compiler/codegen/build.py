@@ -1,62 +1,57 @@
-"""Machine code: modules of scheduled functions, compiled in this process or linked into a shared library."""
+"""Machine code: scheduled functions compiled to object files, linked into a shared library or run in this process."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import tvm
-
-from dlc.compiler.codegen import intrinsics
-from dlc.compiler.codegen.driver import DRIVER, driver
-from dlc.compiler.codegen.function import module_of
 from dlc.compiler.codegen.linker import linker
-from dlc.compiler.codegen.target import CpuTarget, available_cores
+from dlc.compiler.codegen.target import CpuTarget
 from dlc.compiler.errors import DlcError
+from dlc.runtime.library import load_code, without_torch
 
-_PARTS = 8
-"""Into how many modules the functions are shared out at most."""
+DRIVER = "dlc_run_steps"
+"""The name of the driver in a library (see `codegen.driver`), for `Program.driver`."""
 
 _ROOM = 64 * 2**20
 """Bytes that object files and library may need; LLVM ends the process where a file cannot be written."""
 
 
+def _forget(objects: Mapping[str, bytes]) -> None:
+    """Keeps nothing."""
+
+
+def _silent(part: float) -> None:
+    """Tells nobody."""
+
+
 @dataclass(frozen=True)
 class CpuCode:
-    """The machine code of scheduled functions for a processor."""
+    """The machine code of kernels for a processor.
+
+    `functions` are scheduled, to be compiled here; `objects` are object files of others, compiled before. What is compiled is
+    given to `keep`, `report` is told what part is done. `linked`: kernels for this process come out of the
+    library too, which a cache makes cheap; else TVM puts them into memory, which needs no linker.
+    """
 
     functions: Mapping[str, Any]
     target: CpuTarget
-
-    @cached_property
-    def parts(self) -> tuple[tuple[tuple[str, ...], Any], ...]:
-        """The names of some functions and TVM's executable of these, for every part.
-
-        Parts are compiled side by side on all cores. How functions are shared out depends on their number alone, so the
-        same functions give the same code.
-        """
-        intrinsics.register()
-        functions = {**self.functions, DRIVER: driver()}
-        count = min(_PARTS, -(-len(functions) // 2))
-        shares = [tuple(functions)[i::count] for i in range(count)]
-
-        def build(names: tuple[str, ...]) -> Any:
-            part = intrinsics.with_definitions({name: functions[name] for name in names})
-            return tvm.compile(module_of(part), self.target.tvm)
-
-        return tuple(zip(shares, _side_by_side(build, shares), strict=True))
+    objects: Mapping[str, bytes] = field(default_factory=dict)
+    keep: Callable[[Mapping[str, bytes]], object] = _forget
+    report: Callable[[float], object] = _silent
+    linked: bool = False
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel, callable in this process with tensors (DLPack)."""
-        executable = next(e for names, e in self.parts if name in names)
-        compiled = executable[name]
+        if self.linked:
+            return self._loaded(name)
+        compiled = self._executables[name][name]
         assert callable(compiled)
         return cast(Callable[..., Any], compiled)  # tvm has no types
 
@@ -66,6 +61,25 @@ class CpuCode:
         Raises DlcError where no linker is found, or where the disk has no room for it.
         """
         linker(self.target)  # before the work
+        return self._library
+
+    @cached_property
+    def _loaded(self) -> Callable[[str], Callable[..., Any]]:
+        return load_code(self.library())
+
+    @cached_property
+    def _executables(self) -> Mapping[str, Any]:
+        """TVM's executables, by the names of their functions."""
+        if not self.functions:
+            return {}
+        with without_torch():
+            from dlc.compiler.codegen.object_code import compile_functions
+
+        total = len(self.functions)
+        return compile_functions(self.functions, self.target, lambda done: self.report(done / total))
+
+    @cached_property
+    def _library(self) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             if shutil.disk_usage(folder).free < _ROOM:
                 raise DlcError.of(
@@ -73,20 +87,15 @@ class CpuCode:
                     f"the disk of {tempfile.gettempdir()} is full: {_ROOM // 2**20} MB are needed for a while",
                     help="free some space there, or name another folder in the environment variable TMPDIR",
                 )
-            names = [f"kernels{i}.o" for i in range(len(self.parts))]
-
-            def write(part: tuple[str, Any]) -> None:
-                name, executable = part
-                executable.mod.write_to_file(str(Path(folder, name)))
-
-            _side_by_side(write, [(name, e) for name, (_, e) in zip(names, self.parts, strict=True)])
-            return link(folder, names, self.target)
-
-
-def _side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """The function's results, computed on all cores: TVM and LLVM let go of Python's lock."""
-    with ThreadPoolExecutor(min(len(items), available_cores())) as pool:
-        return list(pool.map(function, items))
+            made = {}
+            for name, executable in self._executables.items():
+                path = Path(folder, f"{name}.o")
+                executable.mod.write_to_file(str(path))
+                made[name] = path.read_bytes()
+            for name, code in self.objects.items():
+                Path(folder, f"{name}.o").write_bytes(code)
+            self.keep(made)
+            return link(folder, [f"{name}.o" for name in sorted({**self.objects, **made})], self.target)
 
 
 def link(folder: str, objects: list[str], target: CpuTarget) -> bytes:

@@ -1,28 +1,30 @@
-"""Graph -> machine code and program: the way through code generation, from fused kernels to a library."""
+"""Graph -> machine code and program: the way through code generation, from fused kernels to a library.
+
+Kernels whose code the cache holds are neither scheduled nor compiled; where it holds all, TVM is not even imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
-from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen import emit
-from dlc.compiler.codegen.build import CpuCode
-from dlc.compiler.codegen.divisions import guard_divisions
-from dlc.compiler.codegen.driver import DRIVER
+from dlc.compiler.codegen.build import DRIVER, CpuCode
+from dlc.compiler.codegen.cache import PLAIN, BuildOptions, compiler_version
 from dlc.compiler.codegen.emit import Call
-from dlc.compiler.codegen.function import blocks_of, depends_on_batch, identity, lower, share_buffers
-from dlc.compiler.codegen.prefetch import insert_prefetches
-from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
-from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
+from dlc.compiler.codegen.workload import depends_on_batch, digest, identity
 from dlc.compiler.ir import Graph
 from dlc.compiler.passes import Recompute, Simplify
+from dlc.runtime.library import without_torch
 from dlc.runtime.plan import Program
+
+_SCHEDULING = 0.2
+"""The part of the work that scheduling is, by experience; the rest is LLVM's."""
 
 
 class Code(Protocol):
@@ -40,8 +42,8 @@ class Compiled:
     """A compiled graph.
 
     `program` says which kernel runs on which tensors; `constants` holds the arrays of those of its weights that are in no
-    weights file: tables of the graph. `rules` names the schedule rule that took each function; `functions` holds their
-    TensorIR.
+    weights file: tables of the graph. `rules` names the schedule rule that took each function; `functions` holds the
+    TensorIR of those that did not come from the cache.
     """
 
     program: Program
@@ -51,7 +53,7 @@ class Compiled:
     rules: Mapping[str, str]
 
     def function(self, name: str) -> Callable[..., Any]:
-        """A kernel of the program, compiled in this process."""
+        """A kernel of the program, in this process."""
         return self.code.function(name)
 
     def library(self) -> bytes:
@@ -63,15 +65,17 @@ class Compiled:
         return "\n\n".join(f.with_attr("global_symbol", name).script() for name, f in self.functions.items())
 
 
-def compile_graph(graph: Graph, target: CpuTarget | CudaTarget, *, batch: int | None = None) -> Compiled:
+def compile_graph(
+    graph: Graph, target: CpuTarget | CudaTarget, *, batch: int | None = None, options: BuildOptions = PLAIN
+) -> Compiled:
     """Machine code and program for a graph whose passes are done.
 
     `batch` fixes the number of samples; without it the program serves any, with kernels of their own for a batch of one
     where that pays.
     """
     schedule = emit.order(Recompute()(Simplify(expand_norms=True)(graph)))
-    functions = _Functions(target, batch)
-    names = [functions.of(call) for call in schedule.calls]
+    functions = _Functions(target, batch, options)
+    names = functions.of_all(schedule.calls)
     device = "cuda" if isinstance(target, CudaTarget) else "cpu"
     program = emit.program(schedule, names, batch, device)
     if device == "cpu":
@@ -79,72 +83,109 @@ def compile_graph(graph: Graph, target: CpuTarget | CudaTarget, *, batch: int | 
     return Compiled(program, functions.code(), schedule.constants, functions.scheduled, functions.rules)
 
 
+class _Entry(msgspec.Struct, frozen=True):
+    """A kernel in the cache: the rule that took it, whether it has a variant for a batch of one, its object file."""
+
+    rule: str
+    has_variant: bool
+    code: bytes
+
+
 @dataclass
 class _Functions:
-    """Makes the function of each kernel, one for all kernels that differ only in the tensors that they get."""
+    """Makes the function of each kernel, one for all kernels that differ only in the tensors that they get.
+
+    `scheduled` holds the functions to compile, `objects` the machine code of those that the cache has, `rules` both, in the
+    order of their first use.
+    """
 
     target: CpuTarget | CudaTarget
     batch: int | None
+    options: BuildOptions
     scheduled: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
-    known: dict[Hashable, tuple[str, str]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    variants: dict[str, bool] = field(default_factory=dict)
 
-    def of(self, call: Call) -> tuple[str, str]:
-        """The names of the kernel's function and of its variant for a batch of one ("" where there is none)."""
-        key = identity(call.kernel, call.in_place)
-        if key not in self.known:
-            self.known[key] = self._make(call)
-        return self.known[key]
+    def of_all(self, calls: tuple[Call, ...]) -> list[tuple[str, str]]:
+        """For each kernel the names of its function and of that's variant for a batch of one ("" where there is none)."""
+        known: dict[Any, tuple[str, str]] = {}
+        keys = [identity(call.kernel, call.in_place) for call in calls]
+        total = len(set(keys))
+        for key, call in zip(keys, calls, strict=True):
+            if key not in known:
+                known[key] = self._of(call, key)
+                self._report(_SCHEDULING * len(known) / total)
+        return [known[key] for key in keys]
 
     def code(self) -> Code:
-        """The machine code of all functions made."""
+        """The machine code of all functions, with the driver that runs them all."""
         if isinstance(self.target, CudaTarget):
             from dlc.compiler.codegen.cuda import CudaCode  # CUDA's packages are an extra
 
             return CudaCode(self.scheduled, self.target)
-        return CpuCode(self.scheduled, self.target)
+        functions, objects = dict(self.scheduled), dict(self.objects)
+        entry = self._cached(DRIVER)
+        if entry is not None:
+            objects[DRIVER] = entry.code
+        else:
+            with without_torch():
+                from dlc.compiler.codegen.driver import driver
 
-    def _make(self, call: Call) -> tuple[str, str]:
-        name = self._name(call)
-        rule = self._schedule(call, name, self.batch)
-        if self.batch is not None or not depends_on_batch(call.kernel) or not (rule and rule.specializes_batch_one):
+            functions[DRIVER] = driver()
+        kept = self.options.cache is not None
+        return CpuCode(functions, self.target, objects, self._keep, self._compiled, linked=kept)
+
+    def _of(self, call: Call, key: Any) -> tuple[str, str]:
+        name = self._make(call, key, self.batch)
+        if self.batch is not None or not depends_on_batch(call.kernel) or not self.variants[name]:
             return name, ""
-        name_one = f"{name}_one"
-        self._schedule(call, name_one, 1)
-        return name, name_one
+        return name, self._make(call, key, 1)
 
-    def _name(self, call: Call) -> str:
+    def _make(self, call: Call, key: Any, batch: int | None) -> str:
         ops = [v.op.name for v in call.kernel.body]
         short = "_".join(ops[:4]) + (f"_{len(ops)}" if len(ops) > 4 else "")
-        self.counts[short] = number = self.counts.get(short, -1) + 1
-        return f"{short}_k{number}"
+        name = f"{short}_{digest(key, batch)[:12]}"
+        if name in self.rules:
+            return name
+        entry = self._cached(name)
+        if entry is not None:
+            self.objects[name] = entry.code
+            self.rules[name], self.variants[name] = entry.rule, entry.has_variant
+            return name
+        with without_torch():
+            from dlc.compiler.codegen.scheduling import schedule_kernel  # tvm: a second that full caches save
 
-    def _schedule(self, call: Call, name: str, batch: int | None) -> ScheduleRule | None:
-        function = lower(call.kernel, batch, self.target)
-        if isinstance(self.target, CudaTarget):
-            from dlc.compiler.codegen.schedules.cuda import schedule_function
+        made = schedule_kernel(call, name, batch, self.target)
+        self.scheduled[name] = made.function
+        self.rules[name], self.variants[name] = made.rule, made.specializes_batch_one
+        return name
 
-            scheduled, self.rules[name] = schedule_function(function, self.target)
-            self.scheduled[name] = share_buffers(guard_divisions(scheduled), call.in_place)
+    def _key(self, name: str) -> str:
+        assert isinstance(self.target, CpuTarget)
+        return digest(name, self.target.identity, compiler_version())
+
+    def _cached(self, name: str) -> _Entry | None:
+        if self.options.cache is None or isinstance(self.target, CudaTarget):
             return None
-        schedule = Schedule(function)
-        blocks = blocks_of(schedule)
-        rule = apply_rule(schedule, blocks, self.target)
-        if rule is None:
-            raise AssertionError(
-                f"no schedule rule takes {name} (anchor {blocks.kind}) of layer {call.kernel.label or '?'}: "
-                f"{call.kernel.what}\n{schedule.mod['main'].script()}"
-            )
-        self.rules[name] = type(rule).__name__
-        function = insert_prefetches(guard_divisions(schedule.mod["main"]))
-        self.scheduled[name] = share_buffers(function, call.in_place)
-        return rule
+        content = self.options.cache.get("kernels", self._key(name))
+        try:
+            return None if content is None else msgspec.msgpack.decode(content, type=_Entry)
+        except msgspec.DecodeError:
+            return None
 
+    def _keep(self, objects: Mapping[str, bytes]) -> None:
+        """Puts what was compiled into the cache."""
+        if self.options.cache is None:
+            return
+        for name, code in objects.items():
+            entry = _Entry(self.rules.get(name, ""), self.variants.get(name, False), code)
+            self.options.cache.put("kernels", self._key(name), msgspec.msgpack.encode(entry))
+        self.options.cache.trim()
 
-def apply_rule(schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> ScheduleRule | None:
-    """Schedules a kernel by the first rule that takes it; None where none does."""
-    for rule in rules():
-        if blocks.kind in rule.anchors and rule.apply(schedule, blocks, target):
-            return rule
-    return None
+    def _compiled(self, part: float) -> None:
+        self._report(_SCHEDULING + (1 - _SCHEDULING) * part)
+
+    def _report(self, part: float) -> None:
+        if self.options.progress is not None:
+            self.options.progress(part)

@@ -11,8 +11,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-DRIVER = "dlc_run_steps"
-"""Its name in the module, for `Program.driver`."""
+from dlc.compiler.codegen.build import DRIVER
 
 _CALL_ALL = """
 declare i32 @TVMFFIFunctionCall(ptr, ptr, i32, ptr)

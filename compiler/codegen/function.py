@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from dlc.compiler.codegen.lower import Lowering
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
-from dlc.compiler.ir import Constant, N, Value
+from dlc.compiler.ir import Constant, Value
 from dlc.compiler.passes.fuse import Kernel, is_immediate
 
 
@@ -29,21 +29,6 @@ class Immediate:
 
     def __call__(self, *indices: Any) -> Any:
         return tirx.const(self.value, self.dtype)
-
-
-def identity(kernel: Kernel, in_place: Mapping[int, int]) -> Hashable:
-    """What two kernels have in common if one function serves both: ops, wiring, types, results, shared buffers."""
-    number = {v: i for i, v in enumerate((*kernel.inputs, *kernel.body))}
-
-    def reference(operand: Value) -> Hashable:
-        if is_immediate(operand):
-            assert isinstance(operand.op, Constant)
-            return operand.type, operand.op.value.tobytes()
-        return number[operand]
-
-    body = tuple((v.op, v.type, tuple(map(reference, v.operands))) for v in kernel.body)
-    inputs = tuple(v.type for v in kernel.inputs)
-    return inputs, body, tuple(number[r] for r in kernel.results), tuple(sorted(in_place.items()))
 
 
 def lower(kernel: Kernel, batch: int | None, target: Target | None = None) -> Any:
@@ -129,11 +114,6 @@ def share_buffers(function: Any, in_place: Mapping[int, int]) -> Any:
     body = tvm_ffi.structural_map(function.body, (type(params[0]), replace))
     kept = [p for i, p in enumerate(params) if i not in in_place]
     return tirx.PrimFunc(kept, body, function.ret_type, function.attrs)
-
-
-def depends_on_batch(kernel: Kernel) -> bool:
-    """Whether the shape of one of the kernel's tensors has a symbolic batch."""
-    return any(N in v.type.shape for v in (*kernel.inputs, *kernel.body))
 
 
 def module_of(functions: Mapping[str, Any]) -> Any:

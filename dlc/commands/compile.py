@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import BATCH, JSON, MODEL, SETTINGS, SPEC, TARGET, WEIGHTS, ImageSize, emit_json
+from dlc.commands.options import BATCH, JSON, MODEL, NO_CACHE, SETTINGS, SPEC, TARGET, WEIGHTS, ImageSize, emit_json
 
 
 @click.command(name="compile")
@@ -27,6 +27,7 @@ from dlc.commands.options import BATCH, JSON, MODEL, SETTINGS, SPEC, TARGET, WEI
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The artifact; default: MODEL.dlc.")
 @SETTINGS
+@NO_CACHE
 @JSON
 def command(
     spec: Path,
@@ -38,24 +39,29 @@ def command(
     sizes: tuple[tuple[int, int], ...],
     output: Path | None,
     settings: tuple[str, ...],
+    no_cache: bool,
     as_json: bool,
 ) -> None:
     """Compile a model of the file into an artifact."""
     from dlc import api
+    from dlc.progress import CompilingBar
 
     if partial and weights is None:
         raise click.UsageError("--partial is about --weights, which is not given")
-    result = api.compile_to_file(
-        spec,
-        output,
-        model=model,
-        target=target,
-        weights=weights,
-        batch=batch,
-        settings=settings,
-        partial=partial,
-        sizes=sizes,
-    )
+    with CompilingBar() as progress:
+        result = api.compile_to_file(
+            spec,
+            output,
+            model=model,
+            target=target,
+            weights=weights,
+            batch=batch,
+            settings=settings,
+            partial=partial,
+            sizes=sizes,
+            cache=not no_cache,
+            progress=progress,
+        )
     for line in result.differences:
         click.echo(line, err=True)
     if weights is None:

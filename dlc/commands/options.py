@@ -45,6 +45,10 @@ WEIGHTS = click.option(
     "--weights", type=click.Path(path_type=Path), help="A .safetensors file; default: fresh weights."
 )
 
+NO_CACHE = click.option(
+    "--no-cache", is_flag=True, help="Neither take compiled kernels from the user's cache folder nor keep them there."
+)
+
 
 def emit_json(result: dict[str, Any]) -> None:
     """Prints one JSON object as the last line; with the warnings about the spec, where any were shown."""

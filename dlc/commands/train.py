@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import DATA, JSON, SETTINGS, SPEC, THREADS, emit_json
+from dlc.commands.options import DATA, JSON, NO_CACHE, SETTINGS, SPEC, THREADS, emit_json
 
 
 @click.command(name="train")
@@ -17,6 +17,7 @@ from dlc.commands.options import DATA, JSON, SETTINGS, SPEC, THREADS, emit_json
 @SETTINGS
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
 @THREADS
+@NO_CACHE
 @JSON
 def command(
     spec: Path,
@@ -26,13 +27,22 @@ def command(
     settings: tuple[str, ...],
     resume: bool,
     threads: int | None,
+    no_cache: bool,
     as_json: bool,
 ) -> None:
     """Train a model by a recipe of the file and compile the best weights."""
     from dlc import api
 
     result = api.train(
-        spec, recipe=recipe, out=out, data=data, settings=settings, resume=resume, threads=threads, progress=True
+        spec,
+        recipe=recipe,
+        out=out,
+        data=data,
+        settings=settings,
+        resume=resume,
+        threads=threads,
+        progress=True,
+        cache=not no_cache,
     )
     click.echo(f"test error  {result.test_error:.2%}")
     click.echo(f"epochs      {result.epochs}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dlc.compiler.autodiff import gradients
-from dlc.compiler.codegen import build, compile_graph, compiled, linker
+from dlc.compiler.codegen import build, compile_graph, linker, scheduling
 from dlc.compiler.codegen.driver import DRIVER, driver
 from dlc.compiler.codegen.function import module_of
 from dlc.compiler.codegen.target import Target
@@ -112,11 +112,11 @@ def test_every_function_is_scheduled_by_a_rule(given, weight, target):
 
 
 def test_a_kernel_that_no_rule_takes_is_named_with_its_layer(given, monkeypatch):
-    monkeypatch.setattr(compiled, "rules", lambda: ())
+    monkeypatch.setattr(scheduling, "rules", lambda: ())
     x = given("x", N, 4)
 
     with pytest.raises(
-        AssertionError, match=r"no schedule rule takes tanh_k0 \(anchor elementwise\) of layer \?: tanh"
+        AssertionError, match=r"no schedule rule takes tanh_[0-9a-f]+ \(anchor elementwise\) of layer \?: tanh"
     ):
         compile_graph(Graph("g", (x,), {"y": tanh(x)}), Target.parse("cpu"))
 
@@ -172,8 +172,8 @@ def test_a_full_disk_is_an_error_before_anything_is_written(given, monkeypatch):
 def test_the_scheduled_functions_can_be_read(given):
     text = compile_graph(small(given), Target.parse("cpu")).script()
 
-    assert "def tanh_k0(" in text
-    assert "def multiply_mean_k0(" in text
+    assert "def tanh_" in text
+    assert "def multiply_mean_" in text
 
 
 def test_float_results_do_not_depend_on_the_number_of_samples(given, weight):

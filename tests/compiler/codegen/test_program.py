@@ -66,7 +66,8 @@ def test_equal_kernels_are_one_function(given, weight, check_compiled):
     compiled = check_compiled(Graph("g", (x,), {"y": y}))
 
     assert len({s.kernel for s in compiled.program.steps}) == 1
-    assert sorted(compiled.functions) == ["conv2d_add_relu_k0", "conv2d_add_relu_k0_one"]
+    assert {n for s in compiled.program.steps for n in (s.kernel, s.kernel_one)} == set(compiled.functions)
+    assert len(compiled.functions) == 2
 
 
 def test_kernels_that_differ_in_a_constant_are_two_functions(given, check_compiled):
@@ -75,7 +76,7 @@ def test_kernels_that_differ_in_a_constant_are_two_functions(given, check_compil
     z = reduce_sum(e.multiply(y, 2.0), (1,))
     compiled = check_compiled(Graph("g", (x,), {"y": z, "z": reduce_sum(e.multiply(y, 4.0), (1,))}))
 
-    assert {"multiply_sum_k0", "multiply_sum_k1"} <= set(compiled.functions)
+    assert len({s.kernel for s in compiled.program.steps if s.what == "multiply+sum"}) == 2
 
 
 def test_tables_become_weights_of_the_program(given, check_compiled):

@@ -8,8 +8,8 @@ import tvm
 from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.build import CpuCode
-from dlc.compiler.codegen.compiled import apply_rule
 from dlc.compiler.codegen.function import blocks_of, lower
+from dlc.compiler.codegen.scheduling import apply_rule
 from dlc.compiler.codegen.target import CpuTarget, Target
 from dlc.compiler.ir import Input, N, Op, TensorType, apply, source
 from dlc.compiler.passes.fuse import Kernel
