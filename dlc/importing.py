@@ -15,7 +15,7 @@ from dlc.compiler import frontend
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend.formatter import format_source
 from dlc.compiler.layers.activation import Identity
-from dlc.compiler.layers.arithmetic import Add
+from dlc.compiler.layers.arithmetic import Add, Multiply
 from dlc.compiler.network import LayerCall, Network, Tensor
 from dlc.compiler.source import SourceFile
 from dlc.runtime.atomic import replace_file, write_fault
@@ -110,7 +110,7 @@ def _weights(network: Network, flows: tuple[Flow, ...]) -> dict[str, np.ndarray]
     for call, flow in zip(calls, flows, strict=True):
         sources = [flow_of.get(id(_source(t))) for t in call.inputs]  # None: an input of the network
         wanted = [i if i.inputs else None for i in flow.inputs]
-        order = id if isinstance(flow.layer, Add) else lambda _: 0
+        order = id if isinstance(flow.layer, Add | Multiply) else lambda _: 0
         assert sorted(sources, key=order) == sorted(wanted, key=order), call.name
         assert type(call.layer) is type(flow.layer) and call.output.shape == flow.shape, call.name
         for key, name in call.weights.items():

@@ -29,11 +29,11 @@ class Name:
 def names(flows: Iterable[Flow], producer: str) -> dict[int, Name]:
     """The names of layers by the identity of what they give.
 
-    Weights' names count most (`layer1.0.conv1.weight`, `res2_0_branch2a_w_0`); for layers without weights, and weights
-    without telling names, those of nodes do, if a producer gives them telling ones: dlc and PyTorch.
+    Nodes' names count most where a producer gives them telling ones: dlc and PyTorch, which has equal weights of several
+    layers once, under one name. Else those of weights do (`res2_0_branch2a_w_0`).
     """
     calls = [f for f in flows if f.layer is not None]
-    paths = {id(f): _path_of_weight(f) or _path_of_node(f, producer) for f in calls}
+    paths = {id(f): _path_of_node(f, producer) or _path_of_weight(f) for f in calls}
     _drop_shared_root(paths)
     scopes = {path[:n] for path in paths.values() if path for n in range(1, len(path))}
     found: dict[int, Name] = {}
@@ -112,16 +112,19 @@ def _numbered(found: Mapping[int, Name]) -> dict[int, Name]:
     """`conv2_1.x1` and `conv2_2.x1` → `conv2.1.x1` and `conv2.2.x1`: scopes that count are numbers in one scope."""
     stems: Counter[tuple[tuple[str, ...], str]] = Counter()
     for prefix in {n.scope[: i + 1] for n in found.values() for i in range(len(n.scope))}:
-        match = re.fullmatch(r"([a-z]\w*?)_(\d+)", prefix[-1])
+        match = re.fullmatch(r"([a-z]\w*?)[_-](\d+)", prefix[-1])
         if match:
             stems[prefix[:-1], match[1]] += 1
 
     def split(scope: tuple[str, ...]) -> tuple[str, ...]:
         parts: list[str] = []
         for i, part in enumerate(scope):
-            stem, _, number = part.rpartition("_")
-            counts = number.isdigit() and stems[scope[:i], stem] > 1
-            parts += [stem, number] if counts else [part]
+            match = re.fullmatch(r"(\w+?)[_-](\d+)", part)
+            counts = match is not None and stems[scope[:i], match[1]] > (0 if scope[i - 1 : i] == (match[1],) else 1)
+            if match is None or not counts:
+                parts.append(part)
+            else:
+                parts += [match[2]] if parts[-1:] == [match[1]] else [match[1], match[2]]
         return tuple(parts)
 
     return {key: Name(split(name.scope), name.label, name.known) for key, name in found.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -70,6 +70,39 @@ def calls(row: Row) -> Iterator[Call]:
                 yield part.join
             case Group():
                 yield from calls(part.body)
+
+
+def with_own_labels(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one scope with labels that are unique in it: `bn`, `bn` → `bn`, `bn_2`. Numbers are given anew anyway."""
+    taken: set[str] = set()
+
+    def own(label: str | None) -> str | None:
+        if label is None or label.isdigit():
+            return label
+        number, found = 1, label
+        while found in taken:
+            number += 1
+            found = f"{label}_{number}"
+        taken.add(found)
+        return found
+
+    def renamed(row: Row) -> Row:
+        parts: list[Part] = []
+        for part in row:
+            match part:
+                case Call():
+                    parts.append(replace(part, label=own(part.label)))
+                case Group(label=None):
+                    parts.append(replace(part, body=renamed(part.body)))
+                case Group():
+                    (body,) = with_own_labels([part.body])
+                    parts.append(replace(part, label=own(part.label), body=body))
+                case Parallel():
+                    branches = tuple(renamed(branch) for branch in part.branches)
+                    parts.append(Parallel(branches, replace(part.join, label=own(part.join.label))))
+        return tuple(parts)
+
+    return [renamed(row) for row in rows]
 
 
 def flows(chain: Chain) -> Iterator[Flow]:

@@ -20,8 +20,10 @@ NAMES: dict[int, Axis] = {place + 1: name for name, place in AXES.items()}  # ty
 
 
 def concat(site: Site) -> Flow:
-    """Concat along channels, height or width. One that begins with all that an earlier one joined goes on from that."""
+    """Concat along channels, height or width."""
     flows = [site.flow(i) for i in range(len(site.inputs))]
+    if len(flows) == 1:
+        return flows[0]
     axis = _axis(site, site.attribute("axis", 1))
     return site.layer(Concat(axis), *flows)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlc.compiler.importing.blocks import Block, BlockFinder
 from dlc.compiler.importing.model import Reading
 from dlc.compiler.importing.naming import identifier, is_telling, names
-from dlc.compiler.importing.parts import Grouping, Row, call_of, flows
+from dlc.compiler.importing.parts import Grouping, Row, call_of, flows, with_own_labels
+from dlc.compiler.importing.regrouping import regrouped
 from dlc.compiler.importing.structure import Join, Line, Statement, statements
 from dlc.compiler.importing.values import Flow
 from dlc.compiler.importing.writing import arguments_text, call_text, row_lines, row_text
@@ -41,18 +42,20 @@ class Spec:
 
 def write(reading: Reading, producer: str, name: str) -> Spec:
     """A spec of a graph: blocks found again, labels kept, all else as chains."""
+    reading = regrouped(reading)
     made = statements(reading)
     grouping = Grouping(names(reading.flows, producer), fills=all(map(is_telling, reading.flows)))
     lines = [line for statement in made for line in _lines(statement.line)]
     finder = BlockFinder()
-    rows = finder.resolve([grouping.row(line.chain) for line in lines])
+    rows = with_own_labels(finder.resolve([grouping.row(line.chain) for line in lines]))
+    blocks = [replace(b, body=with_own_labels([b.body])[0]) for b in finder.blocks]
     by_line = {id(line): row for line, row in zip(lines, rows, strict=True)}
     taken: set[str] = {name}
     tensors = _tensor_names(reading, made, taken)
     writer = _Writer(by_line, tensors, {id(i) for f in reading.flows for i in f.inputs})
     texts = [text for statement in made for text in writer.statement(statement)]
     inputs = tuple((tensors[id(f)], f.shape) for f in reading.inputs.values())
-    return Spec(name, tuple(finder.blocks), inputs, tuple(texts), tuple(f for s in made for f in _calls(s.line)))
+    return Spec(name, tuple(blocks), inputs, tuple(texts), tuple(f for s in made for f in _calls(s.line)))
 
 
 def output_name(name: str) -> str:

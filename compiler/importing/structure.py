@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dlc.compiler.importing.model import Reading
 from dlc.compiler.importing.values import Flow
-from dlc.compiler.layers.arithmetic import Add
+from dlc.compiler.layers.arithmetic import Add, Multiply
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +58,28 @@ def statements(reading: Reading) -> list[Statement]:
         outputs.setdefault(id(flow), []).append(name)
     named = set(outputs) | {id(f) for f in reading.inputs.values()}
     users = Counter(id(i) for flow in reading.flows for i in flow.inputs)
-    parents = _dominators(reading.flows)
+    parents = dominators(reading.flows).nearest
     while True:
         walk = _Walk(named, parents)
         wanted = [f for f in reading.flows if id(f) in named and (f.inputs or id(f) in outputs)]
         made = [Statement(walk.line(f), f, tuple(outputs.get(id(f), ()))) for f in wanted]
         twice = {key for key, count in walk.seen.items() if count > 1 and users[key] > 1}
-        if not twice:
+        if not twice | walk.starts:
             return made
-        named |= twice
+        named |= twice | walk.starts
 
 
 class _Walk:
-    """From tensors back to what they are made of, up to tensors that have names. `seen` counts how often each is made."""
+    """From tensors back to what they are made of, up to tensors that have names.
+
+    `seen` counts how often each is made, `starts` are those that need a name because lines start at them.
+    """
 
     def __init__(self, named: set[int], parents: dict[int, Flow | None]) -> None:
         self.named = named
         self.parents = parents
         self.seen: Counter[int] = Counter()
+        self.starts: set[int] = set()
 
     def line(self, end: Flow) -> Line:
         """The line that gives a tensor."""
@@ -96,6 +100,8 @@ class _Walk:
                 source = self.parents[id(flow)]
                 lines = _arranged(flow, [self._back(i, source) for i in flow.inputs])
                 if source is None or any(line.start is not source for line in lines):
+                    starts = {id(line.start) for line in lines if isinstance(line.start, Flow)}
+                    self.starts |= starts - self.named
                     return Line(Join(lines, flow), tuple(reversed(chain)))
                 chain.append(Fork(tuple(line.chain for line in lines), flow))
                 flow = source
@@ -104,31 +110,40 @@ class _Walk:
 
 
 def _arranged(join: Flow, lines: Sequence[Line]) -> tuple[Line, ...]:
-    """The lines into a join; of two that are added the longer, the body of a residual, comes first."""
+    """The lines into a join; of two that are added the longer, the body of a residual, comes first, a gate last."""
     if isinstance(join.layer, Add) and len(lines) == 2:
         return tuple(sorted(lines, key=lambda line: -len(line.chain)))
+    if isinstance(join.layer, Multiply):
+        return tuple(sorted(lines, key=lambda line: len(line.chain)))
     return tuple(lines)
 
 
-def _dominators(flows: Sequence[Flow]) -> dict[int, Flow | None]:
+@dataclass(frozen=True)
+class Dominators:
     """For each tensor the nearest one before it through which all its ways come; None where there is no such."""
-    depth: dict[int, int] = {}
-    nearest: dict[int, Flow | None] = {}
 
-    def meet(a: Flow | None, b: Flow | None) -> Flow | None:
+    nearest: dict[int, Flow | None]
+    depth: dict[int, int]
+
+    def meet(self, a: Flow | None, b: Flow | None) -> Flow | None:
+        """The last tensor through which all ways to both come, which may be one of them."""
         while a is not b:
             if a is None or b is None:
                 return None
-            if depth[id(a)] >= depth[id(b)]:
-                a = nearest[id(a)]
+            if self.depth[id(a)] >= self.depth[id(b)]:
+                a = self.nearest[id(a)]
             else:
-                b = nearest[id(b)]
+                b = self.nearest[id(b)]
         return a
 
+
+def dominators(flows: Sequence[Flow]) -> Dominators:
+    """The dominators of flows that are given each after those it needs."""
+    found = Dominators({}, {})
     for flow in flows:
-        found: Flow | None = flow.inputs[0] if flow.inputs else None
+        near: Flow | None = flow.inputs[0] if flow.inputs else None
         for other in flow.inputs[1:]:
-            found = meet(found, other)
-        nearest[id(flow)] = found
-        depth[id(flow)] = 0 if found is None else depth[id(found)] + 1
-    return nearest
+            near = found.meet(near, other)
+        found.nearest[id(flow)] = near
+        found.depth[id(flow)] = 0 if near is None else found.depth[id(near)] + 1
+    return found

@@ -159,12 +159,14 @@ def fork_text(branches: Sequence[str], join: Call) -> str:
 
 
 def _group_text(group: Group) -> str:
-    label = _label(group.label, "part")
+    """`layer1: chain([a, b])`, `layer1: (a -> b)`."""
     items = _items(group.body)
-    if len(items) == 1 and (items[0].startswith(("chain(", "repeat(", "fork(", "residual(")) or " -> " not in items[0]):
-        text = items[0]
-        return f"{label}({text})" if " -> " in text and not text.endswith(")") else f"{label}{text}"
-    return f"{label}({' -> '.join(items)})"
+    whole = " -> ".join(items)
+    is_one_call = len(items) == 1 and whole.startswith(("chain(", "repeat(", "residual(")) and " + " not in whole
+    label = _label(group.label, "part")
+    if not label:
+        return whole
+    return f"{label}{whole}" if is_one_call or (whole.startswith("chain(") and len(items) == 1) else f"{label}({whole})"
 
 
 def list_text(parts: Sequence[Part]) -> str:
