@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dlc.compiler.codegen.parts import place
 from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.divisions import guard_divisions
@@ -28,12 +27,12 @@ class Scheduled:
 
 def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget | CudaTarget) -> Scheduled:
     """The function of a kernel. `name` is for messages."""
-    function = place(lower(call.kernel, batch, target), call.parts)
+    function = lower(call.kernel, batch, target)
     if isinstance(target, CudaTarget):
         from dlc.compiler.codegen.schedules.cuda import schedule_function
 
         scheduled, rule_name = schedule_function(function, target)
-        return Scheduled(share_buffers(guard_divisions(scheduled), call.shared), rule_name)
+        return Scheduled(share_buffers(guard_divisions(scheduled), call.in_place), rule_name)
     schedule = Schedule(function)
     blocks = blocks_of(schedule)
     rule = apply_rule(schedule, blocks, target)
@@ -43,7 +42,7 @@ def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget 
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
     function = insert_prefetches(guard_divisions(schedule.mod["main"]))
-    return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)
+    return Scheduled(share_buffers(function, call.in_place), type(rule).__name__, rule.specializes_batch_one)
 
 
 def apply_rule(schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> ScheduleRule | None:
