@@ -81,7 +81,7 @@ def train(
     folder = Path(out) if out is not None else Path("runs", plan.name)
     prepared = load_data(plan, Path(data) if data is not None else None)
     continues = resume and (folder / RESUME).exists()  # its weights replace those that the run began with
-    start = load_weights(plan.init_from) if plan.init_from is not None and not continues else None
+    start = load_weights(_beside(spec, plan.init_from)) if plan.init_from is not None and not continues else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not continues:
@@ -110,6 +110,12 @@ def train(
     write_evaluation(session, prepared, result, folder)
     write_report(folder)
     return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
+
+
+def _beside(spec: str | Path, file: str) -> Path:
+    """A file that a spec names: in the spec's folder, or if there is none, where the user stands."""
+    beside = Path(spec).parent / file
+    return beside if beside.exists() else Path(file)
 
 
 class TrainingSession:

@@ -26,6 +26,11 @@ PARAMETERS = [
     ("vgg", "VggC", 133_638_952),
     ("vgg", "VggD", 138_357_544),
     ("vgg", "VggE", 143_667_240),
+    ("vgg_2014", "VggA", 132_863_336),
+    ("vgg_2014", "VggB", 133_047_848),
+    ("vgg_2014", "VggC", 133_638_952),
+    ("vgg_2014", "VggD", 138_357_544),
+    ("vgg_2014", "VggE", 143_667_240),
     ("vgg", "VggABN", 132_868_840),
     ("vgg", "VggBBN", 133_053_736),
     ("vgg", "VggDBN", 138_365_992),
@@ -63,6 +68,11 @@ MACS = [  # an integer exactly, otherwise in billions, to the digits that are gi
     ("vgg", "VggC", "11.771"),
     ("vgg", "VggD", "15.470"),
     ("vgg", "VggE", "19.632"),
+    ("vgg_2014", "VggA", "7.609"),
+    ("vgg_2014", "VggB", "11.308"),
+    ("vgg_2014", "VggC", "11.771"),
+    ("vgg_2014", "VggD", "15.470"),
+    ("vgg_2014", "VggE", "19.632"),
     ("vgg", "VggABN", "7.609"),
     ("vgg", "VggBBN", "11.308"),
     ("vgg", "VggDBN", "15.470"),
@@ -130,6 +140,11 @@ def test_the_layers_of_lenet5_have_the_paper_s_parameters_and_connections() -> N
     ]
     assert [row["params"] for row in layers] == [156, 12, 1_516, 32, 48_120, 10_164]
     assert sum(connections) + 10 * 84 == 340_908  # each output unit sees all of F6
+
+
+@pytest.mark.parametrize(("file", "most"), [("resnet", 60), ("googlenet", 70), ("vgg", 40)])
+def test_a_family_is_a_page(file: str, most: int) -> None:
+    assert len((SPECS / f"{file}.dlspec").read_text(encoding="utf-8").splitlines()) <= most
 
 
 def _size(shape: list[int]) -> int:
