@@ -5,12 +5,12 @@ from __future__ import annotations
 from dlc.compiler.codegen import Compiled, compile_graph
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget
-from dlc.compiler.ir import DType, Graph, Input, TensorType, Value, source
+from dlc.compiler.ir import DType, Graph, Input, TensorType, source
 from dlc.compiler.ops.warp import warp_images
 from dlc.runtime.data.affine import AFTER, BEFORE, WarpShape
 
-INPUTS = ("framed", "places", "scale", "offset", "field")
-"""The program's inputs, the last one only where a field moves pixels."""
+INPUTS = ("framed", "places", "scale", "offset", "noise", "rows", "columns")
+"""The program's inputs, the last three only where a field moves pixels."""
 
 
 def build_warp(shape: WarpShape) -> Graph:
@@ -20,11 +20,12 @@ def build_warp(shape: WarpShape) -> Graph:
     factor = TensorType((channels, *target) if shape.per_pixel else (channels, 1, 1))
     types = [TensorType((shape.batch, channels, height, width), DType(shape.dtype)), TensorType((shape.batch, 6))]
     types += [factor, factor]
-    types += [TensorType((shape.batch, 2, *target))] if shape.displaced else []
+    if shape.rank is not None:
+        a, b = shape.rank
+        types += [TensorType((shape.batch, 2, a, b)), TensorType((target[0], a)), TensorType((target[1], b))]
     inputs = tuple(source(Input(name, type_)) for name, type_ in zip(INPUTS, types, strict=False))
-    framed, places, scale, offset, *rest = inputs
-    field: Value | None = rest[0] if rest else None
-    return Graph("warp", inputs, {"images": warp_images(framed, places, scale, offset, target, field)})
+    framed, places, scale, offset, *field = inputs
+    return Graph("warp", inputs, {"images": warp_images(framed, places, scale, offset, target, *field)})
 
 
 def compile_warp(shape: WarpShape, target: CpuTarget, options: BuildOptions = PLAIN) -> Compiled:

@@ -10,7 +10,7 @@ from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.errors import DlcError
 from dlc.compiler.recipe import Recipe
 from dlc.runtime.arrays import aligned_copy
-from dlc.runtime.data.affine import Warp, WarpShape
+from dlc.runtime.data.affine import Field, Warp, WarpShape
 from dlc.runtime.data.augment import MakeWarp, size_after
 from dlc.runtime.data.prepare import Prepared, prepare
 from dlc.runtime.executor import Executor
@@ -79,7 +79,7 @@ class _Compiled:
         self._executor = executor
 
     def __call__(
-        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: np.ndarray | None
+        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: Field | None
     ) -> np.ndarray:
-        arrays = (framed, places, scale, offset) if field is None else (framed, places, scale, offset, field)
-        return self._executor.execute(arrays)[0]
+        factors = () if field is None else (field.noise, field.rows, field.columns)
+        return self._executor.execute((framed, places, scale, offset, *factors))[0]

@@ -9,14 +9,15 @@ from typing import Any
 from dlc.compiler.ir import DType, N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
-from dlc.runtime.data.affine import AFTER, BEFORE, warp
+from dlc.runtime.data.affine import AFTER, BEFORE, Field, warp
 from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)
 class WarpImages(Op):
     """`runtime.data.affine.warp`: framed images [N, C, H + 3, W + 3], places [N, 6], scale and offset [C, 1, 1] or
-    [C, *size], and a field [N, 2, *size] or none -> float32 [N, C, *size]. Images are uint8 or float32.
+    [C, *size], and for a field noise [N, 2, a, b], rows [H, a] and columns [W, b] -> float32 [N, C, *size]. Images are uint8
+    or float32.
 
     Four neighbours that are bytes are first packed into one word for each place, so that a sample takes one read from
     memory and not four.
@@ -25,8 +26,8 @@ class WarpImages(Op):
     size: tuple[int, int]
 
     def infer(self, *operands: TensorType) -> TensorType:
-        if len(operands) not in (4, 5):
-            raise ShapeError(f"warp_images takes 4 or 5 operands, not {len(operands)}")
+        if len(operands) not in (4, 7):
+            raise ShapeError(f"warp_images takes 4 or 7 operands, not {len(operands)}")
         framed, places, *rest = operands
         if framed.rank != 4 or framed.dtype not in (DType.UINT8, DType.FLOAT32):
             raise ShapeError(f"cannot warp {framed}; expected framed images of uint8 or float32")
@@ -36,15 +37,19 @@ class WarpImages(Op):
         factors = [(channels, 1, 1), (channels, *self.size)]
         if places.shape != (batch, 6) or any(r.shape not in factors for r in rest[:2]):
             raise ShapeError(f"cannot warp {show(framed.shape)} to {self.size} by {show(places.shape)}")
-        if rest[2:] and rest[2].shape != (batch, 2, *self.size):
-            raise ShapeError(f"a field for {self.size} has the shape {show((batch, 2, *self.size))}")
+        if rest[2:]:
+            noise, rows, columns = rest[2:]
+            if noise.rank != 4 or (rows.shape, columns.shape) != tuple(zip(self.size, noise.shape[2:], strict=True)):
+                raise ShapeError(
+                    f"a field for {self.size} cannot be of {' and '.join(show(r.shape) for r in rest[2:])}"
+                )
         return TensorType((batch, channels, *self.size), places.dtype)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        return warp(*operands, size=self.size)
+        return warp(*operands[:4], Field(*operands[4:]) if operands[4:] else None, size=self.size)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        framed, places, scale, offset, *field = operands
+        framed, places, scale, offset, *factors = operands
         m = t.maths
         batch, channels, *sizes = type_of(framed).shape
         height, width = static(tuple(sizes))
@@ -60,10 +65,10 @@ class WarpImages(Op):
 
         def element(n: Any, k: Any, r: Any, c: Any) -> Any:
             row, column = m.cast(r, DType.FLOAT32), m.cast(c, DType.FLOAT32)
+            if field is not None:
+                row, column = row + field(n, 0, r, c), column + field(n, 1, r, c)
             y = places(n, 0) * row + places(n, 1) * column + places(n, 2)
             x = places(n, 3) * row + places(n, 4) * column + places(n, 5)
-            if field:
-                y, x = y + field[0](n, 0, r, c), x + field[0](n, 1, r, c)
             y = m.minimum(m.maximum(y, 0.0), float(height - AFTER))
             x = m.minimum(m.maximum(x, 0.0), float(width - AFTER))
             top, left = m.cast(y, DType.INT32), m.cast(x, DType.INT32)
@@ -81,8 +86,22 @@ class WarpImages(Op):
             at = (k, 0, 0) if type_of(scale).shape[1:] == (1, 1) else (k, r, c)
             return sample * scale(*at) + offset(*at)
 
+        field = self._field(t, *factors) if factors else None
         source = t.compute((batch, channels, height - 1, width - 1), four, "four") if packed else framed
         return t.compute((batch, channels, *self.size), element, self.name, {"dlc.anchor": "warp"})
+
+    def _field(self, t: Lowering, noise: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        batch, pair, a, b = type_of(noise).shape
+        height, width = self.size
+        i, j = t.reduce_axis(a, "i"), t.reduce_axis(b, "j")
+        # the columns stand inside, so that both products run along rows
+        turned = t.compute((b, width), lambda k, c: columns(c, k), "turned")
+        wide = t.compute(
+            (batch, pair, a, width), lambda n, p, k, c: t.sum(noise(n, p, k, j) * turned(j, c), [j]), "wide"
+        )
+        return t.compute(
+            (batch, pair, height, width), lambda n, p, r, c: t.sum(rows(r, i) * wide(n, p, i, c), [i]), "field"
+        )
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -91,13 +110,13 @@ class WarpImages(Op):
             for per_pixel, displaced in ((False, False), (True, True)):
                 factor = TensorType((2, 5, 17) if per_pixel else (2, 1, 1))
                 operands = [TensorType((N, 2, 9, 8), dtype), TensorType((N, 6)), factor, factor]
-                operands += [TensorType((N, 2, 5, 17))] if displaced else []
+                operands += [TensorType((N, 2, 3, 2)), TensorType((5, 3)), TensorType((17, 2))] if displaced else []
                 cases.append(Sample(cls((5, 17)), tuple(operands), differentiable=False))
         return cases
 
 
 def warp_images(
-    framed: Value, places: Value, scale: Value, offset: Value, size: tuple[int, int], field: Value | None = None
+    framed: Value, places: Value, scale: Value, offset: Value, size: tuple[int, int], *field: Value
 ) -> Value:
-    """Images sampled at places, with scale and offset: see `WarpImages`."""
-    return apply(WarpImages(size), framed, places, scale, offset, *([] if field is None else [field]))
+    """Images sampled at places, with scale and offset, and noise, rows and columns for a field: see `WarpImages`."""
+    return apply(WarpImages(size), framed, places, scale, offset, *field)

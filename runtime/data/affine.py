@@ -16,7 +16,8 @@ BEFORE, AFTER = 1, 2
 class WarpShape:
     """What a warp is made for: `batch` images of `channels` x `source` (height, width), uint8 or float32, to size `target`.
 
-    `displaced`: a field moves each pixel besides. `per_pixel`: scale and offset have one number per value, not per channel.
+    `rank` is that of the field's noise, where a field moves each pixel besides. `per_pixel`: scale and offset have one number
+    per value, not per channel.
     """
 
     batch: int
@@ -24,15 +25,30 @@ class WarpShape:
     source: tuple[int, int]
     target: tuple[int, int]
     dtype: str
-    displaced: bool = False
+    rank: tuple[int, int] | None = None
     per_pixel: bool = False
+
+
+@dataclass(frozen=True)
+class Field:
+    """Smooth displacements of pixels, [n, 2, height, width], as `rows @ noise @ columnsᵀ`: the first is added to the row, the
+    second to the column. `noise` [n, 2, a, b], `rows` [height, a], `columns` [width, b], float32.
+    """
+
+    noise: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def values(self) -> np.ndarray:
+        """The displacements themselves."""
+        return np.asarray(self.rows @ self.noise @ self.columns.T)
 
 
 class Warp(Protocol):
     """Samples a batch of images: the signature of `warp` with the target's size known. There is a compiled one too."""
 
     def __call__(
-        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: np.ndarray | None
+        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: Field | None
     ) -> np.ndarray:
         """float32 [n, c, height, width]."""
 
@@ -66,13 +82,13 @@ def warp(
     places: np.ndarray,
     scale: np.ndarray,
     offset: np.ndarray,
-    field: np.ndarray | None = None,
+    field: Field | None = None,
     *,
     size: tuple[int, int],
 ) -> np.ndarray:
     """Samples framed images (see `frame`) bilinearly at `places` (see `coefficients`) to [n, c, *size]; outside is 0.
 
-    A `field` [n, 2, *size] is added to the rows and columns that the places give. The result is
+    A field is added to the rows and columns of the result before the places are asked where they come from. The result is
     `sample * scale + offset`, both [c, 1, 1] or [c, *size]; computed in float32, or in float64 where places are that.
     """
     n, channels, height, width = framed.shape
@@ -80,11 +96,11 @@ def warp(
     number = places.dtype.type
     r = np.arange(size[0], dtype=number)[:, None]
     c = np.arange(size[1], dtype=number)[None, :]
+    if field is not None:
+        moved = field.values()
+        r, c = r + moved[:, 0], c + moved[:, 1]
     rows = a[:, 0] * r + a[:, 1] * c + a[:, 2]
     columns = a[:, 3] * r + a[:, 4] * c + a[:, 5]
-    if field is not None:
-        rows += field[:, 0]
-        columns += field[:, 1]
     np.clip(rows, 0, height - AFTER, out=rows)
     np.clip(columns, 0, width - AFTER, out=columns)
     top, left = rows.astype(np.int32), columns.astype(np.int32)

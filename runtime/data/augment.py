@@ -9,13 +9,16 @@ from functools import partial
 import numpy as np
 
 from dlc.runtime.arrays import aligned_empty
-from dlc.runtime.data.affine import Warp, WarpShape, coefficients, frame, warp
+from dlc.runtime.data.affine import Field, Warp, WarpShape, coefficients, frame, warp
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.mix import Mix
 from dlc.runtime.data.preprocessing import Normalizer
 from dlc.runtime.data.streams import AUGMENT
-from dlc.runtime.data.transforms.base import Geometric, Mixing, Places, Recolouring, Size, Transform, unmoved
+from dlc.runtime.data.transforms.base import Geometric, Mixing, Recolouring, Size, Transform, unmoved
 from dlc.runtime.errors import RuntimeFault
+
+DrawsOf = Callable[[int], Draws]
+"""The random numbers of some samples, by the number of a stream."""
 
 MakeWarp = Callable[[WarpShape, bool], Warp]
 """Gives the function that samples batches of one shape. The second argument is whether several threads may call it while a
@@ -35,24 +38,21 @@ class Move:
     source: Size
     target: Size
 
-    @property
-    def displaced(self) -> bool:
-        """Whether a field moves pixels one by one."""
-        return any(part.displaces for _, part in self.parts)
-
-    def places(self, draws: Callable[[int], Draws], count: int) -> Places:
-        """The moves of all parts as one; the field is what is added in the source."""
+    def places(self, draws: DrawsOf, count: int) -> np.ndarray:
+        """The moves of all parts as one: `affine.coefficients`, float32 [n, 6]."""
         matrix, translation = unmoved(count)
-        field, size = None, self.source
+        size = self.source
         for stream, part in self.parts:
             places = part.places(draws(stream), size)
             size = part.target(size)
             translation = translation + np.einsum("nij,nj->ni", matrix, places.translation)
             matrix = matrix @ places.matrix
-            if places.field is not None:
-                turned = len(self.parts) > 1
-                field = np.einsum("nij,njrc->nirc", matrix.astype(np.float32), places.field) if turned else places.field
-        return Places(matrix, translation, field)
+        return coefficients(matrix, translation, self.source, self.target)
+
+    def field(self, draws: DrawsOf) -> Field | None:
+        """The displacements of the last part, which is the only one that may have any."""
+        stream, part = self.parts[-1]
+        return part.field(draws(stream), self.target) if part.displaces else None
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,14 @@ def size_after(transforms: Sequence[Transform], size: Size) -> Size:
 
 @dataclass(frozen=True)
 class Begun:
-    """A batch before it is sampled: images [n, c, h, w], framed where a move comes first, and that move's places."""
+    """A batch before it is sampled: images [n, c, h, w], framed where a move comes first, and where that moves them."""
 
     images: np.ndarray
     labels: np.ndarray
     samples: np.ndarray
     epoch: int
-    places: Places | None = None
+    places: np.ndarray | None = None
+    field: Field | None = None
 
 
 class Augmenter:
@@ -151,7 +152,9 @@ class Augmenter:
             if isinstance(step, Move):
                 per_pixel = i == self._normalizing and normalize.scale.shape[1:] != (1, 1)
                 dtype = str(images.dtype) if i == 0 else "float32"
-                shape = WarpShape(batch, channels, step.source, step.target, dtype, step.displaced, per_pixel)
+                field = step.field(lambda stream: Draws(stream, 0, 0, np.zeros(1, np.int64)))
+                rank = None if field is None else (field.noise.shape[2], field.noise.shape[3])
+                shape = WarpShape(batch, channels, step.source, step.target, dtype, rank, per_pixel)
                 self._warps[i] = make_warp(shape, not self.brief)
 
     @property
@@ -160,29 +163,31 @@ class Augmenter:
         kinds = [type(step) for step in self.steps]
         return kinds in ([Move], [Move, MixUp])
 
-    def begin(self, images: np.ndarray, labels: np.ndarray, samples: np.ndarray, epoch: int) -> Begun:
-        """The random places of some images, whose numbers among the training images are `samples`."""
+    def places(self, samples: np.ndarray, epoch: int) -> np.ndarray | None:
+        """Where the first step, if it is a move, takes the pixels of some samples from: many at once cost least."""
+        first = self.steps[0] if self.steps else None
+        return first.places(self._draws(samples, epoch), len(samples)) if isinstance(first, Move) else None
+
+    def begin(
+        self, images: np.ndarray, labels: np.ndarray, samples: np.ndarray, epoch: int, places: np.ndarray | None
+    ) -> Begun:
+        """Some images, whose numbers among the training images are `samples`, ready to be sampled at their `places`."""
         first = self.steps[0] if self.steps else None
         if not isinstance(first, Move):
             return Begun(images, labels, samples, epoch)
-        places = first.places(lambda stream: Draws(stream, self.seed, epoch, samples), len(samples))
-        return Begun(frame(images), labels, samples, epoch, places)
+        return Begun(frame(images), labels, samples, epoch, places, first.field(self._draws(samples, epoch)))
 
     def finish(self, begun: Begun) -> tuple[np.ndarray, Mix | None]:
         """The images, float32 and normalised, and how they are mixed."""
         images, mix = begun.images, None
-
-        def draws(stream: int) -> Draws:
-            return Draws(stream, self.seed, begun.epoch, begun.samples)
-
+        draws = self._draws(begun.samples, begun.epoch)
         for i, step in enumerate(self.steps):
             if isinstance(step, Move):
-                places = begun.places if i == 0 else None
-                if places is None:
-                    images, places = frame(images), step.places(draws, len(images))
+                places, field = begun.places, begun.field
+                if i > 0 or places is None:
+                    images, places, field = frame(images), step.places(draws, len(images)), step.field(draws)
                 factors = self._normalize if i == self._normalizing else self._one
-                found = coefficients(places.matrix, places.translation, step.source, step.target)
-                images = self._warps[i](images, found, factors.scale, factors.offset, places.field)
+                images = self._warps[i](images, places, factors.scale, factors.offset, field)
             elif isinstance(step, Recolour):
                 images = step.transform.apply(images.astype(np.float32, copy=i == 0), draws(step.stream), self._white)
             else:
@@ -192,3 +197,6 @@ class Augmenter:
         if self._normalizing < 0 and mix is None:
             images = self._normalize(images, aligned_empty(images.shape, "float32"))
         return images, mix
+
+    def _draws(self, samples: np.ndarray, epoch: int) -> DrawsOf:
+        return lambda stream: Draws(stream, self.seed, epoch, samples)

@@ -21,6 +21,9 @@ from dlc.runtime.errors import RuntimeFault
 AHEAD = 3
 """Batches that wait, finished or begun, in front of the step, beside those that the workers make."""
 
+BLOCK = 32
+"""Batches whose random places are made at once: numpy's calls cost more than the numbers of one batch do."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -67,6 +70,7 @@ class Loader:
         normalize = preprocessing.normalizer(255.0 if split.images.dtype == np.uint8 else 1.0)
         self._augmenter = Augmenter(augment, split.images, normalize, batch=batch, seed=seed, make_warp=make_warp)
         self._orders: dict[int, np.ndarray] = {}
+        self._blocks: dict[tuple[int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._lock = threading.Lock()
 
     def at(self, step: int) -> Batch:
@@ -99,16 +103,26 @@ class Loader:
 
     def _begin(self, step: int) -> Begun:
         epoch, index = divmod(step, self.steps_per_epoch)
-        chosen = self._order(epoch)[index * self.batch : (index + 1) * self.batch]
-        return self._augmenter.begin(self.split.images[chosen], self.split.labels[chosen], chosen, epoch)
+        block, place = divmod(index, BLOCK)
+        samples, places = self._block(epoch, block)
+        part = slice(place * self.batch, (place + 1) * self.batch)
+        chosen = samples[part]
+        images, labels = self.split.images[chosen], self.split.labels[chosen]
+        return self._augmenter.begin(images, labels, chosen, epoch, None if places is None else places[part])
 
     def _finish(self, begun: Begun) -> Batch:
         images, mix = self._augmenter.finish(begun)
         return Batch(images, begun.labels, mix)
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _block(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The samples of some batches in a row, and where their pixels come from."""
         with self._lock:
-            if epoch not in self._orders:
-                self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1}
-                self._orders[epoch] = permutation(self.seed, epoch, len(self.split.labels))
-            return self._orders[epoch]
+            found = self._blocks.get((epoch, block))
+            if found is None:
+                if epoch not in self._orders:
+                    self._orders = {epoch: permutation(self.seed, epoch, len(self.split.labels))}
+                size = BLOCK * self.batch
+                samples = self._orders[epoch][block * size : (block + 1) * size]
+                found = samples, self._augmenter.places(samples, epoch)
+                self._blocks = dict([*self._blocks.items()][-1:]) | {(epoch, block): found}
+            return found

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dlc.runtime.data.affine import Field
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.mix import Mix
 from dlc.runtime.deferred import np
@@ -37,14 +38,12 @@ class Transform(ABC):
 class Places:
     """Where the pixels of changed images come from.
 
-    The value at (row, column), counted from the middle of the new image, comes from `matrix @ ((row, column) + field) +
-    translation`, counted from the middle of the old one: `matrix` [n, 2, 2], `translation` [n, 2], `field` [n, 2, height,
-    width] float32 or None. All in pixels.
+    The value at (row, column), counted from the middle of the new image, comes from `matrix @ (row, column) + translation`,
+    counted from the middle of the old one: `matrix` [n, 2, 2], `translation` [n, 2], in pixels.
     """
 
     matrix: np.ndarray
     translation: np.ndarray
-    field: np.ndarray | None = None
 
 
 class Geometric(Transform):
@@ -53,9 +52,6 @@ class Geometric(Transform):
     What comes into view from outside an image is 0 (black).
     """
 
-    displaces: ClassVar[bool] = False
-    """Whether its places have a field."""
-
     def target(self, source: Size) -> Size:
         """The size of the images it makes. Raises RuntimeFault where it cannot take the source's."""
         return source
@@ -63,6 +59,15 @@ class Geometric(Transform):
     @abstractmethod
     def places(self, draws: Draws, source: Size) -> Places:
         """The moves of `len(draws)` images of the size `source`."""
+
+    def field(self, draws: Draws, source: Size) -> Field | None:
+        """Displacements of single pixels, before the move; only of those that `displaces`."""
+        return None
+
+    @property
+    def displaces(self) -> bool:
+        """Whether it has a field."""
+        return False
 
 
 class Recolouring(Transform):

@@ -8,6 +8,7 @@ from functools import cache
 from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
+from dlc.runtime.data.affine import Field
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.transforms.base import Geometric, Places, Size, unmoved
 from dlc.runtime.deferred import np
@@ -26,7 +27,6 @@ class Elastic(Geometric):
     """
 
     keyword: ClassVar[str] = "elastic"
-    displaces: ClassVar[bool] = True
 
     alpha: float = 34.0
     sigma: float = 4.0
@@ -37,25 +37,27 @@ class Elastic(Geometric):
         if not 0 < self.sigma < math.inf:
             raise ArgumentError("sigma", f"must be above 0, not {self.sigma}")
 
+    @property
+    def displaces(self) -> bool:
+        """It does."""
+        return True
+
     def places(self, draws: Draws, source: Size) -> Places:
-        """A field for each image."""
-        return Places(*unmoved(len(draws)), field(draws, source, self.alpha, self.sigma))
+        """Images stay where they are."""
+        return Places(*unmoved(len(draws)))
 
+    def field(self, draws: Draws, source: Size) -> Field:
+        """Smooth random displacements.
 
-def field(draws: Draws, size: Size, alpha: float, sigma: float) -> np.ndarray:
-    """Smooth random displacements, float32 [n, 2, height, width].
-
-    Smoothing is the matrix S of a Gaussian on both sides of the noise; `S = U diag(s) Uᵀ`, and noise of independent numbers
-    has, turned by an orthogonal U, the same variances. So only the few numbers that smoothing leaves over are drawn, and
-    what is left out is less than a thousandth of the field.
-    """
-    rows, columns = (_smoothing(extent, sigma) for extent in size)
-    n, a, b = len(draws), rows.shape[1], columns.shape[1]
-    noise = draws.noise(2 * a * b)
-    noise *= np.float32(alpha)
-    wide = noise.reshape(-1, b) @ columns.T
-    tall = wide.reshape(2 * n, a, size[1]).transpose(0, 2, 1).reshape(-1, a) @ rows.T
-    return np.ascontiguousarray(tall.reshape(n, 2, size[1], size[0]).transpose(0, 1, 3, 2))
+        Smoothing is the matrix S of a Gaussian on both sides of the noise; `S = U diag(s) Uᵀ`, and noise of independent
+        numbers has, turned by an orthogonal U, the same variances. So only the few numbers that smoothing leaves over are
+        drawn, and what is left out is less than a thousandth of the field.
+        """
+        rows, columns = (_smoothing(extent, self.sigma) for extent in source)
+        a, b = rows.shape[1], columns.shape[1]
+        noise = draws.noise(2 * a * b)
+        noise *= np.float32(self.alpha)
+        return Field(noise.reshape(-1, 2, a, b), rows, columns)
 
 
 @cache

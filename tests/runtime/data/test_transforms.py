@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from dlc.compiler.catalog import catalog
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.affine import coefficients, frame, warp
+from dlc.runtime.data.affine import Field, coefficients, frame, warp
 from dlc.runtime.data.augment import Augmenter, size_after
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.preprocessing import Normalizer
@@ -20,7 +20,7 @@ from dlc.runtime.data.transforms.color_jitter import ColorJitter, recoloured
 from dlc.runtime.data.transforms.crop import Crop
 from dlc.runtime.data.transforms.cutmix import Cutmix
 from dlc.runtime.data.transforms.cutout import Cutout
-from dlc.runtime.data.transforms.elastic import Elastic, field
+from dlc.runtime.data.transforms.elastic import Elastic
 from dlc.runtime.data.transforms.flip import Flip
 from dlc.runtime.data.transforms.mixup import Mixup, beta
 from dlc.runtime.data.transforms.pca_noise import PcaNoise, covariance
@@ -47,17 +47,22 @@ def augmenter(*transforms, images=IMAGES, seed=0):
     return Augmenter(transforms, images, Normalizer(one, zero), batch=len(images), seed=seed)
 
 
+def begun(made, images, samples, epoch):
+    return made.begin(images, samples.astype(np.int32), samples, epoch, made.places(samples, epoch))
+
+
 def apply(*transforms, images=IMAGES, epoch=0, seed=0, samples=None):
     made = augmenter(*transforms, images=images, seed=seed)
     chosen = np.arange(len(images)) if samples is None else samples
-    return made.finish(made.begin(images[chosen], chosen.astype(np.int32), chosen, epoch))[0]
+    return made.finish(begun(made, images[chosen], chosen, epoch))[0]
 
 
-def sampled(images, places):
+def sampled(images, transform, draws):
     size = images.shape[2:]
     one = np.ones((images.shape[1], 1, 1), np.float32)
+    places = transform.places(draws, size)
     found = coefficients(places.matrix, places.translation, size, size)
-    return warp(frame(images), found, one, 0 * one, places.field, size=size)
+    return warp(frame(images), found, one, 0 * one, transform.field(draws, size), size=size)
 
 
 @pytest.mark.parametrize("transform", ALL, ids=repr)
@@ -150,8 +155,8 @@ class Highest(Draws):
 def test_rotate_and_shear_are_opencvs_warp():
     image = R.random((1, 1, 21, 21), np.float32)
     draws = Highest(2, 0, 0, np.arange(1))
-    turned = sampled(image, Rotate(30.0).places(draws, (21, 21)))[0, 0]
-    slanted = sampled(image, Shear(30.0).places(draws, (21, 21)))[0, 0]
+    turned = sampled(image, Rotate(30.0), draws)[0, 0]
+    slanted = sampled(image, Shear(30.0), draws)[0, 0]
     slant = np.array([[1, np.tan(np.pi / 6), -10 * np.tan(np.pi / 6)], [0, 1, 0]])
     inverse = partial(cv2.warpAffine, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=0)
 
@@ -173,10 +178,12 @@ def test_warp_is_torchs_grid_sample():
     images = R.random((n, 3, height, width), np.float32)
     matrix = np.eye(2) + R.normal(0, 0.3, (n, 2, 2))
     translation = R.normal(0, 4, (n, 2))
-    moved = R.normal(0, 1, (n, 2, height, width)).astype(np.float32)
+    factors = [R.normal(0, 0.5, s).astype(np.float32) for s in ((n, 2, 4, 5), (height, 4), (width, 5))]
+    field = Field(*factors)
+    moved = np.einsum("npab,ra,cb->nprc", *factors)
     i, j = np.mgrid[:height, :width]
     places = np.stack([i - (height - 1) / 2, j - (width - 1) / 2]).reshape(2, -1)
-    source = matrix @ places + translation[:, :, None] + moved.reshape(n, 2, -1)
+    source = matrix @ (places + moved.reshape(n, 2, -1)) + translation[:, :, None]
     grid = np.stack([source[:, 1] / (width / 2), source[:, 0] / (height / 2)], -1).reshape(n, height, width, 2)
     want = torch.nn.functional.grid_sample(
         torch.tensor(images), torch.tensor(grid).float(), mode="bilinear", padding_mode="zeros", align_corners=False
@@ -184,7 +191,7 @@ def test_warp_is_torchs_grid_sample():
     found = coefficients(matrix, translation, (height, width), (height, width))
     scale, offset = np.full((3, 1, 1), 2, np.float32), np.full((3, 1, 1), -1, np.float32)
 
-    assert warp(frame(images), found, scale, offset, moved, size=(height, width)) == pytest.approx(
+    assert warp(frame(images), found, scale, offset, field, size=(height, width)) == pytest.approx(
         want.numpy() * 2 - 1, abs=2e-4
     )
 
@@ -197,7 +204,7 @@ def test_moves_in_a_row_sample_once_and_equal_the_moves_one_after_the_other():
     at_once = apply(*chain, images=smooth)
     one_by_one = smooth
     for stream, transform in enumerate(chain, 2):
-        one_by_one = sampled(one_by_one, transform.places(Draws(stream, 0, 0, np.arange(50)), (32, 32)))
+        one_by_one = sampled(one_by_one, transform, Draws(stream, 0, 0, np.arange(50)))
 
     assert len(made.steps) == 1
     assert np.abs(at_once - one_by_one).max() < 0.04 * smooth.max()
@@ -206,7 +213,7 @@ def test_moves_in_a_row_sample_once_and_equal_the_moves_one_after_the_other():
 
 def test_elastic_fields_have_the_variances_of_smoothed_noise():
     size, sigma = (20, 28), 3.0
-    found = field(Draws(2, 0, 0, np.arange(4000)), size, 1.0, sigma).astype(np.float64)
+    found = Elastic(1.0, sigma).field(Draws(2, 0, 0, np.arange(4000)), size).values().astype(np.float64)
     point = np.zeros(size)
     point[6, 9] = 1
     spread = scipy.ndimage.gaussian_filter(point, sigma, mode="constant", truncate=4.0)
@@ -292,7 +299,7 @@ def test_the_numbers_of_mixup_are_betas():
 def test_mixup_and_cutmix_say_what_is_in_an_image():
     for transform in (Mixup(1.0), Cutmix()):
         made = augmenter(transform)
-        images, mix = made.finish(made.begin(IMAGES, LABELS, LABELS, 3))
+        images, mix = made.finish(begun(made, IMAGES, LABELS, 3))
         assert mix is not None and mix.share.min() >= 0 and mix.share.max() <= 1
         assert mix.labels.tolist() == [*range(1, 200), 0]
         others, share = IMAGES[mix.labels], mix.share[:, None, None, None]

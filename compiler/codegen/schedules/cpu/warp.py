@@ -1,4 +1,4 @@
-"""Warped images: one task for each image; its neighbours packed first, then vectors of samples along a row."""
+"""Warped images: one task for each image; its field and packed neighbours first, then vectors of samples along a row."""
 
 from __future__ import annotations
 
@@ -21,23 +21,40 @@ class WarpRule(ScheduleRule):
 
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every warp."""
-        packs = [b for b in blocks.prologue if b.name == "four"]
-        inline(schedule, [b for b in blocks.prologue if b not in packs])
+        kept = [b for b in blocks.prologue if b.name in ("four", "wide", "field")]
+        inline(schedule, [b for b in blocks.prologue if b not in kept and b.name != "turned"])
         anchor = schedule.get_sblock(blocks.anchor.name)
         loops = schedule.get_loops(anchor)
         work = SAMPLE
         for loop in loops:
             work *= extent(schedule, loop) or 1
         _vectorize(schedule, loops[-1], target.lanes)
-        image = schedule.fuse(*loops[:2])
-        for block in packs:
-            handle = schedule.get_sblock(block.name)
-            schedule.compute_at(handle, image)
-            _vectorize(schedule, schedule.get_loops(handle)[-1], target.lanes)
-        share(schedule, [image], work)
+        image, channel = loops[:2]
+        handles = [schedule.get_sblock(block.name) for block in kept]
+        for handle in reversed(handles):
+            schedule.compute_at(handle, channel if schedule.get(handle).name_hint == "four" else image)
+        sums = {}
+        for block, handle in zip(kept, handles, strict=True):
+            if block.reduces:
+                sums[handle] = _product(schedule, handle, target.lanes)
+            else:
+                _vectorize(schedule, schedule.get_loops(handle)[-1], target.lanes)
         for block in blocks.epilogue:
             _vectorize(schedule, schedule.get_loops(schedule.get_sblock(block.name))[-1], target.lanes)
+        share(schedule, [image], work)
+        for handle, summed in sums.items():
+            schedule.decompose_reduction(handle, summed)
         return True
+
+
+def _product(schedule: Schedule, handle: Any, lanes: int) -> Any:
+    """A product of small matrices: vectors along a row, the sum in a register. Returns the loop of the sum."""
+    *outer, column, summed = schedule.get_loops(handle)
+    columns, vector = schedule.split(column, [None, vector_width(extent(schedule, column) or 1, 2 * lanes)])
+    schedule.reorder(columns, summed, vector)
+    schedule.vectorize(vector)
+    schedule.unroll(summed)
+    return summed
 
 
 def _vectorize(schedule: Schedule, loop: Any, lanes: int) -> None:
