@@ -26,28 +26,54 @@ from dlc.compiler.ir import (
     apply,
     source,
 )
+from dlc.compiler.ir.graph import rebuild
+from dlc.compiler.ops.slicing import Concat
 from dlc.compiler.passes.fuse import Fuse, Kernel, is_immediate, root
 from dlc.runtime.plan import BATCH, Program, Slot, Step, TensorSpec, WeightSpec
 
 
 @dataclass(frozen=True)
-class Call:
-    """One step before its function has a name. `in_place` maps an input's position to that of the result in its memory.
+class Part:
+    """Where a tensor lies: in one of `shape`, from element `start` along `axis`."""
 
-    Positions count through inputs, then results: the parameters of the kernel's function.
+    shape: Shape
+    axis: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One step before its function has a name.
+
+    `in_place` maps the position of an input to that of the result in its memory, or that of any tensor to the part of a larger
+    one that it is. Positions count through inputs, then results: the parameters of the kernel's function.
     """
 
     kernel: Kernel
-    in_place: Mapping[int, int]
+    in_place: Mapping[int, int | Part]
+
+    @property
+    def shared(self) -> dict[int, int]:
+        """Inputs with the memory of a result."""
+        return {i: where for i, where in self.in_place.items() if isinstance(where, int)}
+
+    @property
+    def parts(self) -> dict[int, Part]:
+        """Tensors that are parts of larger ones."""
+        return {i: where for i, where in self.in_place.items() if isinstance(where, Part)}
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A graph's kernels in their final order. `homes` says which parameter's memory a value is written to."""
+    """A graph's kernels in their final order.
+
+    `homes` says which parameter's memory a value is written to, `inside` which concatenation a value is written into.
+    """
 
     graph: Graph
     calls: tuple[Call, ...]
     homes: Mapping[Value, Value]
+    inside: Mapping[Value, Value]
 
     @cached_property
     def constants(self) -> Mapping[str, np.ndarray]:
@@ -58,14 +84,17 @@ class Schedule:
 def order(graph: Graph, fuse: Fuse | None = None) -> Schedule:
     """Fuses the graph and orders its kernels: what reads a parameter's old value runs before what overwrites it."""
     fuse = fuse or Fuse()
-    graph = own_results(name_constants(graph))
+    graph = own_operands(own_results(name_constants(graph)), fuse)
     while True:
         kernels = fuse(graph)
+        parts = concatenated(graph, kernels)
+        kernels = tuple(k for k in kernels if k.results[0] not in parts.values())
         homes = _homes(graph, kernels)
-        ordered = _sort(kernels, homes)
+        ordered = _sort(kernels, homes, parts)
         apart = {v for v in graph.updates.values() if v not in homes}
         if not apart and len(ordered) == len(kernels):
-            return Schedule(graph, tuple(Call(k, _shared(k, homes)) for k in ordered), homes)
+            calls = tuple(Call(k, {**_shared(k, homes), **_placed(k, parts)}) for k in ordered)
+            return Schedule(graph, calls, homes, parts)
         if not apart:  # kernels wait for each other: one of them needs both an old and a new value of a parameter
             done = set(ordered)
             waiting = {r for k in kernels if k not in done for r in k.results}
@@ -176,16 +205,99 @@ def _shared(kernel: Kernel, homes: Mapping[Value, Value]) -> dict[int, int]:
     }
 
 
-def _sort(kernels: tuple[Kernel, ...], homes: Mapping[Value, Value]) -> list[Kernel]:
+def own_operands(graph: Graph, fuse: Fuse) -> Graph:
+    """Operands that cannot be written into their concatenation by the kernels that compute them are copied there."""
+    placing = _Placing(graph, fuse(graph))
+    copies: dict[Value, Value] = {}
+    for value in placing.concatenations:
+        fitting = [o for o in value.operands if placing.fits(o, value)]
+        if fitting and len(fitting) < len(value.operands):
+            operands = tuple(o if o in fitting else copy(o) for o in value.operands)
+            copies[value] = Value(value.op, operands, value.type, value.span, value.label)
+        placing.taken |= set(fitting)
+    return _with(graph, copies)
+
+
+def _with(graph: Graph, replaced: Mapping[Value, Value]) -> Graph:
+    """The graph with values exchanged for others, whose own operands are brought up to date too."""
+    memo: dict[Value, Value] = {}
+    for value in graph.values:
+        memo[value] = rebuild(value, memo, {})
+        if value in replaced:
+            new = replaced[value]
+            operands = tuple(memo[o] if o in memo else rebuild(o, memo, {}) for o in new.operands)
+            memo[value] = Value(new.op, operands, new.type, new.span, new.label)
+    outputs = {k: memo[v] for k, v in graph.outputs.items()}
+    updates = {memo.get(p, p): memo[v] for p, v in graph.updates.items()}
+    return Graph(graph.name, graph.inputs, outputs, updates) if replaced else graph
+
+
+def concatenated(graph: Graph, kernels: tuple[Kernel, ...]) -> dict[Value, Value]:
+    """Value -> the concatenation that it is written into, for those all of whose operands can be; these need no kernel."""
+    placing = _Placing(graph, kernels)
+    parts: dict[Value, Value] = {}
+    for value in placing.concatenations:
+        if all(placing.fits(o, value) for o in value.operands):
+            parts |= dict.fromkeys(value.operands, value)
+            placing.taken |= set(value.operands)
+    return parts
+
+
+class _Placing:
+    """What may be written into a concatenation: values that a kernel computes for reading as they are, once in each."""
+
+    def __init__(self, graph: Graph, kernels: tuple[Kernel, ...]) -> None:
+        self.graph = graph
+        self.kept = {root(v) for v in (*graph.outputs.values(), *graph.updates.values())}
+        alone = [k.body[0] for k in kernels if len(k.body) == 1]
+        self.concatenations = [v for v in alone if isinstance(v.op, Concat) and v not in graph.updates.values()]
+        self.taken: set[Value] = set()
+
+    def fits(self, operand: Value, value: Value) -> bool:
+        """Whether `operand` can be written into `value`."""
+        if operand in self.taken or operand in self.kept or value.operands.count(operand) > 1:
+            return False
+        if operand.op.fusion in (Fusion.SOURCE, Fusion.VIEW):
+            return False
+        if operand in self.concatenations and operand.op != value.op:
+            return False  # parts of parts lie along one axis
+        return not any(u.op.fusion is Fusion.VIEW for u in self.graph.users[operand])
+
+
+def _placed(kernel: Kernel, parts: Mapping[Value, Value]) -> dict[int, Part]:
+    placed = {}
+    for position, value in enumerate((*kernel.inputs, *kernel.results)):
+        if value in parts:
+            placed[position] = _part(value, parts)
+    return placed
+
+
+def _part(value: Value, parts: Mapping[Value, Value]) -> Part:
+    whole, start = value, 0
+    while whole in parts:
+        outer = parts[whole]
+        assert isinstance(outer.op, Concat)
+        axis = outer.op.axis
+        before = outer.operands[: outer.operands.index(whole)]
+        start += sum(int(o.type.shape[axis]) for o in before)  # type: ignore[arg-type,misc]  # the batch is not concatenated
+        whole = outer
+    return Part(whole.type.shape, axis, start)
+
+
+def _sort(
+    kernels: tuple[Kernel, ...], homes: Mapping[Value, Value], parts: Mapping[Value, Value] | None = None
+) -> list[Kernel]:
     """The kernels, the earliest first among those whose turn it may be; those that wait for each other are left out."""
     producer = {r: i for i, k in enumerate(kernels) for r in k.results}
+    producers: dict[Value, set[int]] = {r: {i} for r, i in producer.items()}
+    for part, whole in (parts or {}).items():  # a concatenation's operands come before it
+        producers.setdefault(whole, set()).update(producers[part])
     waits: list[set[int]] = [set() for _ in kernels]
     writer = {p: producer[v] for v, p in homes.items()}
     for i, kernel in enumerate(kernels):
         for operand in kernel.inputs:
             origin = root(operand)
-            if origin in producer:
-                waits[i].add(producer[origin])
+            waits[i] |= producers.get(origin, set())
             if origin in writer and writer[origin] != i:
                 waits[writer[origin]].add(i)
     after: list[list[int]] = [[] for _ in kernels]
@@ -211,11 +323,14 @@ class _Slots:
     """Numbers the tensors of a program: one slot for each shape in which some memory is seen."""
 
     places: Mapping[Value, Slot]
+    inside: Mapping[Value, Value]
     slots: list[Slot] = field(default_factory=list)
     numbers: dict[Slot, int] = field(default_factory=dict)
     storages: dict[Value, int] = field(default_factory=dict)
 
     def of(self, value: Value) -> int:
+        while value in self.inside:
+            value = self.inside[value]
         origin = root(value)
         place = self.places.get(origin)
         if place is None:
@@ -249,7 +364,7 @@ def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None,
         places[value] = places[parameter]
     for name, value in graph.outputs.items():
         places[root(value)] = Slot((), value.type.dtype.value, "output", name)
-    slots = _Slots(places)
+    slots = _Slots(places, schedule.inside)
     steps = []
     for call, (name, name_one) in zip(schedule.calls, names, strict=True):
         steps.append(_step(call, slots, name, name_one))
@@ -266,7 +381,7 @@ def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None,
 
 def _step(call: Call, slots: _Slots, name: str, name_one: str) -> Step:
     kernel = call.kernel
-    values = [v for i, v in enumerate((*kernel.inputs, *kernel.results)) if i not in call.in_place]
+    values = [v for i, v in enumerate((*kernel.inputs, *kernel.results)) if i not in call.shared]
     counts = [(flops(v), per_sample(v)) for v in kernel.body]
     return Step(
         name,

@@ -10,6 +10,7 @@ from tvm.s_tir import Schedule
 from dlc.compiler.codegen.divisions import guard_divisions
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import blocks_of, lower, share_buffers
+from dlc.compiler.codegen.parts import place
 from dlc.compiler.codegen.prefetch import insert_prefetches
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
@@ -27,12 +28,12 @@ class Scheduled:
 
 def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget | CudaTarget) -> Scheduled:
     """The function of a kernel. `name` is for messages."""
-    function = lower(call.kernel, batch, target)
+    function = place(lower(call.kernel, batch, target), call.parts)
     if isinstance(target, CudaTarget):
         from dlc.compiler.codegen.schedules.cuda import schedule_function
 
         scheduled, rule_name = schedule_function(function, target)
-        return Scheduled(share_buffers(guard_divisions(scheduled), call.in_place), rule_name)
+        return Scheduled(share_buffers(guard_divisions(scheduled), call.shared), rule_name)
     schedule = Schedule(function)
     blocks = blocks_of(schedule)
     rule = apply_rule(schedule, blocks, target)
@@ -42,7 +43,7 @@ def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget 
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
     function = insert_prefetches(guard_divisions(schedule.mod["main"]))
-    return Scheduled(share_buffers(function, call.in_place), type(rule).__name__, rule.specializes_batch_one)
+    return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)
 
 
 def apply_rule(schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> ScheduleRule | None:

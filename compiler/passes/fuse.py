@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dlc.compiler.ir import Constant, Fusion, Graph, Shape, Value
+from dlc.compiler.ops.slicing import Concat
 
 _ANCHORS = (Fusion.CONTRACTION, Fusion.REDUCTION)
 
@@ -225,6 +226,8 @@ class _Fusing:
             producer = self.groups.get(operand)
             if producer is None or producer.anchor is not None or producer is group:
                 continue
+            if isinstance(operand.op, Concat) and producer.members == {operand}:
+                continue  # others read it too: alone, it may need no kernel at all
             merged = group.members | producer.members
             if operand.type.shape == value.type.shape and self._direct(value, producer.members) and self._legal(merged):
                 group.members = merged

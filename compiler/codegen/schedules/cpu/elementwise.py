@@ -71,8 +71,11 @@ def flat_axes(schedule: Schedule, block: Any) -> int:
     variables = [v.var for v in info.iter_vars]
     extents = [v.dom.extent for v in info.iter_vars]
     reads = loads(info.body)
+    written = list(info.writes[0].source.shape)  # larger than the block where that writes a part of it
     count = 1
     for width in range(2, len(variables) + 1):
+        if not _equal(written[1 - width], extents[1 - width]):
+            break
         if not all(_follows(load, variables[-width:], extents[-width:]) for load in reads):
             break
         count = width
