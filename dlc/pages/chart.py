@@ -12,6 +12,8 @@ from dlc.pages.scale import Scale, linear, logarithmic, number
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c9a", "#8c8c00")
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
+MOST_NAMES = 18
+"""Names in a legend."""
 MOST_POINTS = 1200
 """Points that a line is drawn with; longer ones are thinned."""
 
@@ -23,7 +25,7 @@ class Line:
     name: str
     points: tuple[tuple[float, float], ...]
     dashed: bool = False
-    colour: int | None = None
+    colour: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,14 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, marks: Seque
 
 
 def legend(lines: Sequence[Line]) -> str:
-    """The names of the curves with their colours; nothing where there is only one."""
+    """The names of the curves with their colours, of very many some; nothing where there is only one."""
     if len(lines) < 2:
         return ""
     entries = []
+    every = -(-len(lines) // MOST_NAMES)
     for index, line in enumerate(lines):
+        if index % every and index != len(lines) - 1:
+            continue
         dash = ' stroke-dasharray="5 3"' if line.dashed else ""
         colour = _colour(line, index)
         entries.append(
@@ -171,7 +176,21 @@ def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> l
     return kept
 
 
+def ramp(count: int) -> list[str]:
+    """Colours from dark to light for things in a row, such as layers from the input on (viridis)."""
+    stops = [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (212, 190, 20)]
+    colours = []
+    for index in range(count):
+        place = index / max(count - 1, 1) * (len(stops) - 1)
+        low = min(int(place), len(stops) - 2)
+        mixed = [a + (b - a) * (place - low) for a, b in zip(stops[low], stops[low + 1], strict=True)]
+        colours.append("#" + "".join(f"{round(part):02x}" for part in mixed))
+    return colours
+
+
 def _colour(line: Line, index: int) -> str:
+    if isinstance(line.colour, str):
+        return line.colour
     return COLOURS[(line.colour if line.colour is not None else index) % len(COLOURS)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from dlc.pages.chart import Axis, Line, Mark, bar_chart, line_chart
+from dlc.pages.chart import Axis, Line, Mark, bar_chart, line_chart, ramp
 from dlc.pages.findings import cut_epoch, findings
 from dlc.pages.html import document, facts, grid, section, table
 from dlc.pages.run import Evaluation, Run
@@ -138,9 +138,13 @@ def _layers(run: Run) -> list[str]:
     for key, title in STATISTICS.items():
         names = dict.fromkeys(name for record in run.layers for name in record.get(key) or {})
         lines = []
-        for name in names:
+        if names and key.startswith("gradient"):
+            order = {name: i for i, name in enumerate(run.layers[0].get("weight.mean") or names)}  # from the input on
+            names = dict.fromkeys(sorted(names, key=lambda name: order.get(name, len(order))))
+            names = {name: None for name in names if not name.endswith(".bias")} or names
+        for name, colour in zip(names, ramp(len(names)), strict=True):
             points = tuple((float(r["step"]), float(r[key][name])) for r in run.layers if name in (r.get(key) or {}))
-            lines.append(Line(name, points))
+            lines.append(Line(name, points, colour=colour))
         if lines:
             logarithmic = key != "activation.mean" and key != "activation.zeros"
             charts.append(
@@ -148,7 +152,7 @@ def _layers(run: Run) -> list[str]:
                     title[0].upper() + title[1:],
                     lines,
                     Axis("step"),
-                    Axis(title, logarithmic=logarithmic, percent=key == "activation.zeros"),
+                    Axis(title, logarithmic=logarithmic, percent=key == "activation.zeros", from_zero=True),
                 )
             )
     return charts

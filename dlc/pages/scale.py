@@ -38,7 +38,7 @@ def number(value: float, *, percent: bool = False) -> str:
         return "0"
     if abs(value) >= 10_000:
         return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.3g}"
-    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:.4g}"
+    return f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}"
 
 
 def linear(values: Sequence[float], *, ticks: int = 5, percent: bool = False, from_zero: bool = False) -> Scale:
