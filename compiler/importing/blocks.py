@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlc.compiler.importing.naming import identifier
-from dlc.compiler.importing.parts import Call, Group, Parallel, Part, Row, calls
+from dlc.compiler.importing.parts import Call, Group, Parallel, Part, Row, calls, common_start
 from dlc.compiler.importing.writing import Expression, row_text
 
 WORTH = 100
 """A block is made where it saves so many characters."""
 
-LONG = 400
-"""Characters of a group that stands once, from which on it is a block for the sake of the overview."""
+LONG, LONG_LIST = 130, 1000
+"""Characters of a group that stands once, from which on it is a block for the sake of the overview; and of a list."""
 
 INITIALS = {"channels": "c", "features": "f", "kernel": "k", "stride": "s", "pad": "p", "groups": "g"}
 OPTIONAL = {"stride": 1, "groups": 1, "dilation": 1, "pad": 0}
@@ -56,8 +56,8 @@ class BlockFinder:
         while True:
             bodies = [*rows, *(block.body for block in self.blocks)]
             uses = Counter(call.keyword for body in bodies for call in calls(body))
-            small = [b for b in self.blocks if (uses[b.name] - 1) * (len(row_text(b.body)) - 25) <= WORTH]
-            found = next((b for b in small if uses[b.name] > 1 or len(row_text(b.body)) <= LONG // 4), None)
+            small = (b for b in self.blocks if (uses[b.name] - 1) * (len(row_text(b.body)) - 25) <= WORTH)
+            found = next((b for b in small if uses[b.name] > 1 or not _is_long(b.body)), None)
             if found is None:
                 return rows
             self.blocks = [replace(b, body=_written_out(b.body, found)) for b in self.blocks if b is not found]
@@ -67,7 +67,7 @@ class BlockFinder:
         """What stands for each group of one form: a call of the block that they share, or the group itself, settled."""
         bodies = [group.body for group in family]
         length = len(row_text(bodies[0]))
-        is_worth = (len(family) - 1) * (length - 25) > WORTH if len(family) > 1 else length > LONG
+        is_worth = (len(family) - 1) * (length - 25) > WORTH if len(family) > 1 else _is_long(bodies[0])
         if not is_worth or (len(family) == 1 and family[0].label is None):
             for group in family:
                 yield group, _in_place(group)
@@ -155,6 +155,12 @@ def _keeps_size(call: Call) -> bool:
     if type(kernel) is not int or type(dilation) is not int or call.keyword not in ("conv", "conv_connect"):
         return False
     return kernel % 2 == 1 and call.arguments["pad"] == dilation * (kernel // 2)
+
+
+def _is_long(row: Row) -> bool:
+    """Whether a row that stands once is better read apart."""
+    is_list = all(isinstance(p, Call | Group) and p.label is not None and p.label.isdigit() for p in row)
+    return len(row_text(row)) > (LONG_LIST if is_list else LONG)
 
 
 def _related(vector: tuple[Any, ...], known: Mapping[tuple[Any, ...], str]) -> tuple[tuple[Any, ...], str]:
@@ -305,13 +311,10 @@ def _block_name(family: Sequence[Group]) -> str:
     hints = {group.hint for group in family} - {""}
     if hints:
         return sorted(hints)[0]
-    stems = {re.sub(r"_?\d+[a-z]?$", "", group.label or "") for group in family}
-    if (
-        len(stems) == 1
-        and (stem := stems.pop())
-        and not stem.isdigit()
-        and stem not in {c.keyword for c in calls(family[0].body)}
-    ):
+    labels = [group.label or "" for group in family]
+    stem = re.sub(r"(_?\d+[a-z]?|_)$", "", labels[0] if len(set(labels)) == 1 else common_start(labels))
+    keywords = {call.keyword for call in calls(family[0].body)}
+    if len(stem) > 1 and not stem.isdigit() and stem not in keywords:
         return "".join(word[:1].upper() + word[1:] for word in identifier(stem).split("_"))
     return _name_by_content(family[0].body)
 
@@ -330,5 +333,7 @@ def _name_by_content(body: Row) -> str:
     groups = [call.arguments.get("groups", 1) for call in calls(body)]
     if any(isinstance(g, Expression) or g > 4 for g in groups):
         return "Depthwise"
-    words = [{"batch_norm": "Norm"}.get(c.keyword, c.keyword.title().replace("_", "")) for c in calls(body)]
-    return "".join(words) if len(words) <= 3 else "Unit"
+    words = [
+        "".join(w[:1].upper() + w[1:] for w in call.keyword.removeprefix("batch_").split("_")) for call in calls(body)
+    ]
+    return "".join(words) if len(words) <= 3 and len(set(words)) > 1 else "Unit"

@@ -187,7 +187,7 @@ class Grouping:
             labels = [self.names[id(f)].label or "" for f in inside]
             if len(set(labels)) < 2 or any(self.names[id(f)].scope for f in inside):
                 continue
-            prefix = _common_start(labels)
+            prefix = common_start(labels).rpartition("_")[0]
             alike = sum(label.startswith(f"{prefix}_") for label in everywhere if label)
             if not prefix or alike != len(labels):
                 continue
@@ -197,12 +197,10 @@ class Grouping:
                 self.names[id(flow)] = Name(scope, label[len(prefix) + 1 :], True)
 
 
-def _common_start(labels: list[str]) -> str:
-    """What texts begin with alike, up to the last underscore in it."""
-    length = next(
-        (i for i, letters in enumerate(zip(*labels, strict=False)) if len(set(letters)) > 1), len(min(labels))
-    )
-    return labels[0][:length].rpartition("_")[0]
+def common_start(texts: Sequence[str]) -> str:
+    """What texts begin with alike."""
+    differs = (i for i, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1)
+    return texts[0][: next(differs, min(map(len, texts)))]
 
 
 def _outer_forks(chain: Chain) -> Iterator[Fork]:

@@ -59,8 +59,8 @@ def write(reading: Reading, producer: str, name: str) -> Spec:
 
 
 def output_name(name: str) -> str:
-    """An output's name in the spec: the file's, if it is one that the language takes."""
-    return identifier(name, "output_")
+    """An output's name in the spec: the file's, if it is one that the language takes; a number says nothing."""
+    return "output" if name.isdigit() else identifier(name, "output_")
 
 
 @dataclass(frozen=True)

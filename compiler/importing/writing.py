@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -154,8 +155,19 @@ def fork_text(branches: Sequence[str], join: Call) -> str:
     """`residual(a)` and `residual(a, b)` for a sum of two, else `fork(a, b) -> concat`."""
     if join.keyword == "add" and len(branches) == 2:
         inner = branches[:1] if branches[1] == "identity" else branches
-        return f"residual({', '.join(inner)})"
-    return f"fork({', '.join(branches)}) -> {call_text(join)}"
+        return f"residual({_listed(inner)})"
+    return f"fork({_listed(branches)}) -> {call_text(join)}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    """Arguments, on lines of their own where they are long."""
+    whole = ", ".join(items)
+    return whole if len(items) == 1 or (len(whole) < WIDTH - 10 and "\n" not in whole) else f"\n{_one_a_line(items)}\n"
+
+
+def _one_a_line(items: Sequence[str]) -> str:
+    """Items on lines of their own, a comma behind each."""
+    return "\n".join(f"{item}," for item in items)
 
 
 def _group_text(group: Group) -> str:
@@ -218,7 +230,8 @@ def _unlabelled(part: Part) -> str:
 
 
 def _label(label: str | None, prefix: str) -> str:
-    return f"{identifier(label, prefix)}: " if label else ""
+    first = re.match("[A-Z]?[a-z]+", prefix)
+    return f"{identifier(label, first[0].lower() if first else '')}: " if label else ""
 
 
 def _has_number(part: Part) -> bool:

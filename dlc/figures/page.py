@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
 
 from dlc.compiler.layers.base import FeatureShape
 from dlc.compiler.network import Network
@@ -147,9 +147,13 @@ class Column:
 
 
 def columns(seen: Flow) -> Iterator[tuple[list[Shape], float, float]]:
-    """The main chain in one column, in two, in three …, each as shapes, width and height."""
-    previous: list[int] = []
-    for number in range(1, 13):
+    """The main chain in one column, and in numbers of columns that bring it near the shape of a page, each as shapes, width
+    and height."""
+    previous = _cuts(seen, 1)
+    shapes, width, height = _place(seen, previous)
+    yield shapes, width, height
+    likely = round(sqrt(ASPECT * height / width))
+    for number in range(2 if likely < 6 else likely - 2, likely + 3):
         cuts = _cuts(seen, number)
         if cuts != previous:
             yield _place(seen, cuts)
@@ -301,8 +305,10 @@ def _legend(shapes: Sequence[Shape], width: float) -> tuple[list[Shape], float, 
         entries.append((Box(0, 0, 22, 12, Kind.PORT, (), "narrows"), Line("makes the image smaller", size=10.5)))
     if wide:
         entries.append((Box(0, 0, 22, 12, Kind.PORT, (), "widens"), Line("makes it larger", size=10.5)))
-    if any(isinstance(s, Join) for s in shapes):
-        entries.append((Join(11, 6, "+"), Line("sum", size=10.5)))
+    signs = {s.sign for s in shapes if isinstance(s, Join)}
+    entries += [
+        (Join(11, 6, sign), Line(text, size=10.5)) for sign, text in (("+", "sum"), ("×", "product")) if sign in signs
+    ]
     if any(isinstance(s, Path) and s.dashed for s in shapes):
         entries.append((Path(((0, 6), (22, 6)), dashed=True), Line("in training only", size=10.5)))
     found: list[Shape] = []

@@ -288,3 +288,23 @@ def test_names_from_the_spec_are_escaped_and_text_is_measured() -> None:
     assert Line("a<b&c", "lead").width > measure("a<b&c", 12)
     join = Join(9, 9, "+", "<&>")
     ElementTree.fromstring(write(Picture(20, 20, (join,), "<a>", "b & c")))
+
+
+DOCS = File(__file__).parent.parent.parent / "docs"
+SHOWN = [
+    ("resnet34", "resnet", "ResNet34", None), ("googlenet", "googlenet", "GoogLeNetOf2014", None),
+    ("inception", "googlenet", "GoogLeNetOf2014", "Inception"), ("lenet5", "lenet5", "LeNet5", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "model", "block"), SHOWN, ids=[name for name, *_ in SHOWN])
+def test_the_pictures_of_the_docs_are_what_is_drawn(
+    name: str, file: str, model: str, block: str | None, request: pytest.FixtureRequest
+) -> None:
+    path = DOCS / "pictures" / f"{name}.svg"
+    text = graph(shipped(file, model), block=block)
+    if request.config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+
+    assert path.read_text(encoding="utf-8") == text
+    assert f"pictures/{name}.svg" in (DOCS / "pictures.md").read_text(encoding="utf-8")
