@@ -85,16 +85,23 @@ def print_networks(networks: Sequence[Network]) -> None:
             print_table(figure, console)
 
 
+PLAIN = str.maketrans({"×": "x", "→": ">", "–": "-", **dict.fromkeys("⎡⎢⎣", "["), **dict.fromkeys("⎤⎥⎦", "]")})
+"""What stands for the signs of tables where the output's encoding has no Unicode."""
+
+
 def print_table(figure: Figure, console: Console) -> None:
-    """Prints a table of texts; a terminal that is too narrow folds them, a file or a pipe gets them whole."""
-    shown = Table(title=figure.title, title_justify="left")
-    for heading, number in figure.headings:
-        shown.add_column(Text(heading), justify="right" if number else "left", overflow="fold")
-    for section in figure.sections:
-        for row in section:
-            shown.add_row(*map(Text, row))
-        shown.add_section()
-    console.print(shown, width=None if console.is_terminal else max(console.width, figure.width), crop=False)
+    """Prints a table of texts. Where a terminal is too narrow for it, some of the columns stand in a table below."""
+    unicode = console.encoding.lower().startswith("utf")
+    for part in figure.parts(console.width) if console.is_terminal else [figure]:
+        shown = Table(title=part.title if unicode else part.title.translate(PLAIN), title_justify="left")
+        for heading, number in part.headings:
+            text = heading if unicode else heading.translate(PLAIN)
+            shown.add_column(Text(text), justify="right" if number else "left", overflow="fold")
+        for section in part.sections:
+            for row in section:
+                shown.add_row(*(Text(cell if unicode else cell.translate(PLAIN)) for cell in row))
+            shown.add_section()
+        console.print(shown, width=None if console.is_terminal else max(console.width, part.width), crop=False)
 
 
 def print_layers(net: Network) -> None:

@@ -266,6 +266,23 @@ class Table:
         columns = zip(*rows, strict=True)
         return 1 + sum(3 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns)
 
+    def parts(self, width: int) -> list[Table]:
+        """Tables no wider than a width, if they can, that show some of the columns each, and the first in all."""
+        columns = list(range(1, len(self.headings)))
+        found: list[Table] = []
+        while columns:
+            shown = len(columns)
+            while shown > 1 and self._only(columns[:shown]).width > width:
+                shown -= 1
+            found.append(self._only(columns[:shown]))
+            columns = columns[shown:]
+        return found
+
+    def _only(self, columns: Sequence[int]) -> Table:
+        chosen = [0, *columns]
+        sections = tuple(tuple(tuple(row[i] for i in chosen) for row in section) for section in self.sections)
+        return Table(self.title, tuple(self.headings[i] for i in chosen), sections)
+
 
 def table(network: Network) -> Table:
     """The table of one network."""

@@ -175,7 +175,7 @@ def test_show_graph_writes_the_picture_and_json_says_where(tmp_path: Path) -> No
         (["lenet5", "--graph", "net.png"], "SVG"),
         (["lenet5", "--graph", "net.svg", "--layers"], "picture"),
         (["lenet5", "--graph", "net.svg", "--depth", "-1"], "range"),
-        (["resnet", "--graph", "net.svg"], "12 models"),
+        (["{networks}/residual", "--graph", "net.svg"], "2 models"),
         (["lenet5", "--graph", "{folder}/none/net.svg"], "make the folder first"),
         (["lenet5", "--graph", "{folder}/net.svg", "--block", "Incepton"], "no block"),
     ],
@@ -188,7 +188,7 @@ def test_show_says_what_is_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    spec, *rest = [a.replace("{folder}", str(tmp_path)) for a in arguments]
+    spec, *rest = [a.format(folder=tmp_path, networks=NETWORKS) for a in arguments]
     monkeypatch.setattr("sys.argv", ["dlc", "show", str(SPECS / f"{spec}.dlspec"), *rest])
 
     with pytest.raises(SystemExit) as stop:
@@ -197,3 +197,25 @@ def test_show_says_what_is_wrong(
     assert stop.value.code in (1, 2)
     assert message in err and "Traceback" not in err
     assert not list(tmp_path.glob("*.svg"))
+
+
+def test_a_narrow_terminal_gets_the_columns_in_several_tables() -> None:
+    figure = table(shipped("googlenet", "GoogLeNet"))
+    out = io.StringIO()
+    report.print_table(figure, Console(file=out, width=100, force_terminal=True, no_color=True))
+
+    lines = out.getvalue().splitlines()
+    assert all(len(line) <= 100 for line in lines if line[:1] in "│├└┡")
+    assert "1,498,376,192" in out.getvalue() and "…" not in out.getvalue()
+    parts = figure.parts(100)
+    assert len(parts) == 2 and all(part.width <= 100 for part in parts)
+    assert [h for part in parts for h in part.headings[1:]] == list(figure.headings[1:])
+
+
+def test_an_output_without_unicode_gets_plain_signs() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console = Console(file=out, width=160)
+    report.print_table(table(shipped("resnet", "ResNet34")), console)
+    out.flush()
+
+    assert b"[3x3, 64] x3" in out.buffer.getvalue()  # type: ignore[attr-defined]
