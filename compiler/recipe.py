@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dlc.compiler.averaging import Ema
 from dlc.compiler.initializers.base import Initializer
@@ -19,7 +19,8 @@ class DataRecipe:
     """A `data` section. `source` and `augment` are instances from the runtime's catalogs (sources, transforms).
 
     `validate` is the fraction split off the training part; `normalize` is "per_channel", "per_pixel", None, or a pair
-    (mean, std) of tuples, one number per channel.
+    (mean, std) of tuples, one number per channel. `fit` is how images of other proportions get the size `resize`, `views`
+    at how many places of an image the error is measured.
     """
 
     name: str
@@ -30,6 +31,8 @@ class DataRecipe:
     augment: tuple[Any, ...] = ()
     span: Span | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # the section as written, after --set, for recipe.json
+    fit: Literal["stretch", "crop"] = "stretch"
+    views: Literal["one", "ten"] = "one"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.data.affine import Field, Warp, WarpShape
 from dlc.runtime.data.augment import MakeWarp, size_after
 from dlc.runtime.data.prepare import Prepared, prepare
+from dlc.runtime.data.resize import Resize
+from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import Executor
 
 
@@ -22,12 +24,15 @@ def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
     Raises DlcError where they do not fit the network, RuntimeFault where an augmentation does not suit them.
     """
     data = recipe.data
-    dataset = data.source.load(directory)
+    size = None if data.resize is None else Resize(*data.resize, data.fit)
+    dataset = data.source.load(directory, size)
     height, width = data.resize or dataset.train.images.shape[2:]
     window = size_after(data.augment, (height, width))
     for transform in data.augment:
         transform.fitted(dataset.train.images[:1])
-    prepared = prepare(dataset, validate=data.validate, size=data.resize, normalize=data.normalize, window=window)
+    prepared = prepare(
+        dataset, validate=data.validate, size=size, normalize=data.normalize, window=window, views=data.views
+    )
     (image,) = recipe.network.inputs[:1]
     shape = (prepared.preprocessing.channels, *prepared.preprocessing.window)
     if shape != image.shape:
@@ -42,6 +47,12 @@ def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
             f"the network takes images of {list(image.shape)}, the data set {data.name} {what}",
             span=data.span,
             help=advice,
+        )
+    if len(prepared.train.labels) < recipe.batch:
+        raise RuntimeFault(
+            "R0316",
+            f"a batch takes {recipe.batch} samples, but the training part has {len(prepared.train.labels)}",
+            help="make `batch` smaller",
         )
     for term in recipe.losses:
         output = next(o for o in recipe.network.outputs if o.name == term.output)

@@ -15,7 +15,7 @@ from dlc.api import compile_network, one_network, vocabulary
 from dlc.compiler.errors import DlcError
 from dlc.loading import load
 from dlc.runtime.atomic import read_fault
-from dlc.runtime.data.resize import resize
+from dlc.runtime.data.resize import Resize
 from dlc.runtime.data.sources.base import Source, Split
 from dlc.runtime.device import cuda_device, machine
 from dlc.runtime.errors import RuntimeFault
@@ -55,14 +55,15 @@ def evaluate(
         raise RuntimeFault(
             "R0210", f"{artifact} says nothing about preprocessing", help="only models trained by `dlc train` do"
         )
-    dataset = chosen.load(data)
+    size = Resize(rule.height, rule.width, rule.fit)
+    dataset = chosen.load(data, size)
     images = dataset.test.images
     if images.shape[1] != rule.channels:
         raise RuntimeFault(
             "R0302",
             f"the model takes images of {rule.channels} channels, the source {chosen.keyword} has {images.shape[1]}",
         )
-    split = Split(resize(images, rule.height, rule.width), dataset.test.labels)
+    split = Split(size(images), dataset.test.labels)
     started = time.perf_counter()
     found = measure(lambda x: _scores(net(x)), split, rule, (Error(),), batch=batch)
     return Evaluation(found["error"], len(split.labels), chosen.keyword, time.perf_counter() - started)

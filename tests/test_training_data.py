@@ -37,7 +37,7 @@ def test_a_crop_of_another_size_stops_before_an_earlier_run_is_replaced(tmp_path
     out.mkdir()
     (out / "best.safetensors").write_bytes(b"an earlier run's")
 
-    with pytest.raises(DlcError, match=r"has \[1, 20, 20\] after augmentation"):
+    with pytest.raises(DlcError, match=r"makes images of 20x20, but M takes \[1, 28, 28\]"):
         train(spec, out=out)
 
     assert (out / "best.safetensors").read_bytes() == b"an earlier run's"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.environment import Environment
@@ -14,8 +15,12 @@ from dlc.compiler.frontend.suggestions import did_you_mean
 from dlc.compiler.frontend.values import Poison, kind
 from dlc.compiler.recipe import DataRecipe
 
-SETTINGS = ("source", "validate", "resize", "normalize", "augment")
+SETTINGS = ("source", "validate", "resize", "normalize", "augment", "evaluate")
+FITS: Mapping[str, Literal["stretch", "crop"]] = {"stretch": "stretch", "crop": "crop"}
+VIEWS: Mapping[str, Literal["one", "ten"]] = {"center": "one", "ten_crop": "ten"}
 NORMALIZATIONS = ("per_channel", "per_pixel")
+
+T = TypeVar("T")
 
 
 def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | None:
@@ -26,6 +31,7 @@ def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | N
     validate: float = 0.0
     resize = normalize = None
     augment: tuple[Any, ...] = ()
+    fit, views = FITS["stretch"], VIEWS["center"]
     if (line := settings.line("source")) is not None:
         source = _source(evaluator, line)
     if (line := settings.line("validate")) is not None:
@@ -33,14 +39,26 @@ def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | N
         validate = 0.0 if fraction is None else float(fraction)
     if (line := settings.line("resize")) is not None:
         resize = _resize(evaluator, line)
+        fit = _fit(evaluator, line)
     if (line := settings.line("normalize")) is not None:
         normalize = _normalize(evaluator, line)
     if (line := settings.line("augment")) is not None:
         augment = _augment(evaluator, line)
+    if (line := settings.line("evaluate")) is not None:
+        views = _word(evaluator, single(evaluator, line, "`center` or `ten_crop`"), "evaluate", VIEWS, views)
     if evaluator.report.count != before:
         return None
     return DataRecipe(
-        section.name.name, source, validate, resize, normalize, augment, section.name.span, written(settings)
+        section.name.name,
+        source,
+        validate,
+        resize,
+        normalize,
+        augment,
+        section.name.span,
+        written(settings),
+        fit,
+        views,
     )
 
 
@@ -60,7 +78,7 @@ def _source(evaluator: Evaluator, line: ast.Setting) -> Any:
 
 
 def _resize(evaluator: Evaluator, line: ast.Setting) -> tuple[int, int] | None:
-    value = value_of(evaluator, line, "a size")
+    value = value_of(evaluator, replace(line, items=line.items[:1]), "a size")
     span = line.items[0].value.span
     if isinstance(value, Poison):
         return None
@@ -73,6 +91,30 @@ def _resize(evaluator: Evaluator, line: ast.Setting) -> tuple[int, int] | None:
         evaluator.error("E0807", f"`resize` must be at least 1 and at most 65,536, not {span.text}", span)
         return None
     return sizes[0], sizes[1]
+
+
+def _fit(evaluator: Evaluator, line: ast.Setting) -> Literal["stretch", "crop"]:
+    """`resize 256, fit=crop`."""
+    fit = FITS["stretch"]
+    for item in line.items[1:]:
+        if item.name is None or item.name.name != "fit":
+            help = did_you_mean(item.name.name, ("fit",)) if item.name is not None else "two sizes stand in brackets"
+            evaluator.error("E0805", "`resize` takes a size, and `fit=…`", item.span, help=help)
+        else:
+            fit = _word(evaluator, item.value, "fit", FITS, fit)
+    return fit
+
+
+def _word(evaluator: Evaluator, node: ast.Expression | None, what: str, words: Mapping[str, T], otherwise: T) -> T:
+    """One of a few words; a mistake is reported."""
+    if node is None:
+        return otherwise
+    word = dotted(node)
+    if word is not None and word in words:
+        return words[word]
+    message = f"`{what}` takes {' or '.join(f'`{w}`' for w in words)}"
+    evaluator.error("E0806", message, node.span, help=did_you_mean(word or "", words))
+    return otherwise
 
 
 def _normalize(evaluator: Evaluator, line: ast.Setting) -> str | tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -46,7 +46,8 @@ class WarpImages(Op):
         return TensorType((batch, channels, *self.size), places.dtype)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        return warp(*operands[:4], Field(*operands[4:]) if operands[4:] else None, size=self.size)
+        framed, places, scale, offset, *field = operands
+        return warp(framed, places, scale, offset, Field(*field) if field else None, size=self.size)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         framed, places, scale, offset, *factors = operands

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.deferred import np
 
 BEFORE, AFTER = 1, 2
@@ -53,17 +52,6 @@ class Warp(Protocol):
         """float32 [n, c, height, width]."""
 
 
-def frame(images: np.ndarray) -> np.ndarray:
-    """Images [n, c, h, w] inside a border of zeros, [n, c, h + 3, w + 3], so that no sample needs a test."""
-    n, channels, height, width = images.shape
-    shape = (n, channels, height + BEFORE + AFTER, width + BEFORE + AFTER)
-    framed = aligned_empty(shape, images.dtype)
-    framed[:, :, :BEFORE], framed[:, :, -AFTER:] = 0, 0
-    framed[..., :BEFORE], framed[..., -AFTER:] = 0, 0
-    framed[:, :, BEFORE:-AFTER, BEFORE:-AFTER] = images
-    return framed
-
-
 def coefficients(
     matrix: np.ndarray, translation: np.ndarray, source: tuple[int, int], target: tuple[int, int]
 ) -> np.ndarray:
@@ -86,7 +74,7 @@ def warp(
     *,
     size: tuple[int, int],
 ) -> np.ndarray:
-    """Samples framed images (see `frame`) bilinearly at `places` (see `coefficients`) to [n, c, *size]; outside is 0.
+    """Samples framed images (with zeros around them, `BEFORE` and `AFTER`) bilinearly at `places` (see `coefficients`) to [n, c, *size]; outside is 0.
 
     A field is added to the rows and columns of the result before the places are asked where they come from. The result is
     `sample * scale + offset`, both [c, 1, 1] or [c, *size]; computed in float32, or in float64 where places are that.

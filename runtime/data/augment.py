@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from dlc.runtime.arrays import aligned_empty
-from dlc.runtime.data.affine import Field, Warp, WarpShape, coefficients, frame, warp
+from dlc.runtime.data.affine import AFTER, BEFORE, Field, Warp, WarpShape, coefficients, warp
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.mix import Mix
 from dlc.runtime.data.preprocessing import Normalizer
@@ -28,6 +28,17 @@ training step runs: it should then use one core."""
 def plain_warp(shape: WarpShape, shared: bool) -> Warp:
     """Samples with numpy."""
     return partial(warp, size=shape.target)
+
+
+def frame(images: np.ndarray) -> np.ndarray:
+    """Images [n, c, h, w] inside a border of zeros, [n, c, h + 3, w + 3], so that no sample needs a test."""
+    n, channels, height, width = images.shape
+    shape = (n, channels, height + BEFORE + AFTER, width + BEFORE + AFTER)
+    framed = aligned_empty(shape, images.dtype)
+    framed[:, :, :BEFORE], framed[:, :, -AFTER:] = 0, 0
+    framed[..., :BEFORE], framed[..., -AFTER:] = 0, 0
+    framed[:, :, BEFORE:-AFTER, BEFORE:-AFTER] = images
+    return framed
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,15 @@ class Draws:
 
     def uniform(self, low: float, high: float, count: int = 1) -> np.ndarray:
         """float64 [n, count], evenly between `low` and `high`."""
-        unit = (self.words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return low + (high - low) * unit
+        unit: np.ndarray = (self.words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        unit *= high - low
+        unit += low
+        return unit
 
     def integers(self, low: int, high: int, count: int = 1) -> np.ndarray:
         """int64 [n, count], from `low` to `high`, both included."""
-        return np.minimum(np.floor(self.uniform(low, high + 1, count)), high).astype(np.int64)
+        whole: np.ndarray = np.minimum(np.floor(self.uniform(low, high + 1, count)), high)
+        return whole.astype(np.int64)
 
     def normal(self, count: int = 1) -> np.ndarray:
         """float64 [n, count] of the standard normal distribution (Box and Muller, 1958)."""
@@ -59,6 +62,7 @@ class Draws:
     def noise(self, count: int) -> np.ndarray:
         """float32 [n, count], evenly between -1 and 1 in steps of 2^-15: four numbers of one word, where many are needed."""
         words = self.words(-(-count // 4))
-        noise: np.ndarray = words.view(np.int16)[:, :count] + np.float32(0.5)
+        noise: np.ndarray = words.view(np.int16)[:, :count].astype(np.float32)
+        noise += np.float32(0.5)
         noise *= np.float32(2.0**-15)
         return noise

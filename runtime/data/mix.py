@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
+from dlc.runtime.deferred import np
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def read_picture(path: Path, channels: Literal[1, 3] | None = None) -> np.ndarray:
-    """An image file as uint8 [channels, height, width].
+def read_picture(path: Path | BytesIO, channels: Literal[1, 3] | None = None, name: str = "") -> np.ndarray:
+    """An image file, or its bytes, which messages call `name`, as uint8 [channels, height, width].
 
     `channels` 1 turns colours into grey (ITU-R 601 luma), 3 turns grey into three equal channels; None keeps what the
     file has, grey or colour. Transparency is laid over black. The camera's orientation tag is obeyed.
@@ -24,6 +25,7 @@ def read_picture(path: Path, channels: Literal[1, 3] | None = None) -> np.ndarra
     """
     from PIL import Image, ImageOps, UnidentifiedImageError  # 50 ms that sessions on arrays never need
 
+    called = name or path
     try:
         with Image.open(path) as picture:
             upright: Picture = ImageOps.exif_transpose(picture)
@@ -37,12 +39,12 @@ def read_picture(path: Path, channels: Literal[1, 3] | None = None) -> np.ndarra
             array = np.asarray(upright.convert("L" if grey else "RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, EOFError) as error:
         raise RuntimeFault(
-            "R0211", f"{path} is no image that can be read: {error}", help="PNG, JPEG, BMP, GIF, TIFF and WebP can"
+            "R0211", f"{called} is no image that can be read: {error}", help="PNG, JPEG, BMP, GIF, TIFF and WebP can"
         ) from error
     except OSError as error:
         if error.errno is None:  # Pillow's own: a truncated file
-            raise RuntimeFault("R0211", f"{path} is damaged: {error}", help="get the file again") from error
-        raise read_fault(path, error) from error
+            raise RuntimeFault("R0211", f"{called} is damaged: {error}", help="get the file again") from error
+        raise read_fault(str(called), error) from error
     return array[None] if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
 

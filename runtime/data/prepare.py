@@ -5,13 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from dlc.runtime.data.preprocessing import Preprocessing, middle, statistics
-from dlc.runtime.data.resize import resize
+from dlc.runtime.data.preprocessing import Preprocessing
+from dlc.runtime.data.resize import Resize, middle
 from dlc.runtime.data.sources.base import Dataset, Split
 from dlc.runtime.data.split import stratified
+from dlc.runtime.data.statistics import statistics
 from dlc.runtime.errors import RuntimeFault
 
 Normalization = str | tuple[Sequence[float], Sequence[float]] | None
@@ -22,7 +24,8 @@ Normalization = str | tuple[Sequence[float], Sequence[float]] | None
 class Prepared:
     """The three parts, resized but not normalised, and the preprocessing that a network trained on them needs.
 
-    `validation` is None where nothing was split off. `fingerprint` tells one set of samples from another.
+    `validation` is None where nothing was split off. `fingerprint` tells one set of samples from another; `notes` is what the
+    user should be told.
     """
 
     train: Split
@@ -31,25 +34,28 @@ class Prepared:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
     dataset: Dataset,
     *,
     validate: float = 0.0,
-    size: tuple[int, int] | None = None,
+    size: Resize | None = None,
     normalize: Normalization = None,
     window: tuple[int, int] | None = None,
+    views: Literal["one", "ten"] = "one",
 ) -> Prepared:
-    """Scales all images to `size` (height, width), splits the fraction `validate` off the training part, stratified and
+    """Brings all images to one size, splits the fraction `validate` off the training part, stratified and
     always the same, and takes mean and deviation from what is left of it.
 
     `window` is the size of the images that augmentation makes, where it is another: the network then sees the middle of
-    images outside of training, and means per pixel are those of the middle. Raises RuntimeFault where the fraction leaves
+    images outside of training, or with ten `views` its corners too, and means per pixel are those of the middle. Raises RuntimeFault where the fraction leaves
     a part empty, `normalize` does not suit the images, or the window is larger than they are.
     """
-    height, width = size if size is not None else dataset.train.images.shape[2:]
-    train, test = (Split(resize(split.images, height, width), split.labels) for split in (dataset.train, dataset.test))
+    size = size or Resize(*dataset.train.images.shape[2:])
+    height, width = size.height, size.width
+    train, test = (Split(size(split.images), split.labels) for split in (dataset.train, dataset.test))
     validation = None
     if validate:
         train, validation = _divide(train, validate)
@@ -60,11 +66,17 @@ def prepare(
             f"augmentation makes images of {crop[0]}x{crop[1]} out of images of {height}x{width}",
             help=f"write `resize {max(crop)}`, or more, in the data section",
         )
+    if views == "ten" and crop is None:
+        raise RuntimeFault(
+            "R0315",
+            f"ten crops need images larger than the {height}x{width} that the network sees",
+            help="write a larger `resize`, and crop(…) in `augment`",
+        )
     seen = train.images if crop is None else middle(train.images, crop)
     mean, std = _normalization(seen if normalize == "per_pixel" else train.images, normalize)
-    preprocessing = Preprocessing(train.images.shape[1], height, width, mean, std, crop)
+    preprocessing = Preprocessing(train.images.shape[1], height, width, mean, std, crop, size.fit, views)
     fingerprint = _fingerprint((train, test) if validation is None else (train, validation, test))
-    return Prepared(train, validation, test, dataset.classes, preprocessing, fingerprint)
+    return Prepared(train, validation, test, dataset.classes, preprocessing, fingerprint, dataset.notes)
 
 
 def _divide(train: Split, fraction: float) -> tuple[Split, Split]:

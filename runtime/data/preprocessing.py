@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import numpy as np
 
-from dlc.runtime.data.resize import resize
+from dlc.runtime.data.resize import Fit, Resize, middle
 from dlc.runtime.errors import RuntimeFault
 
 
@@ -31,9 +31,10 @@ class Preprocessing(msgspec.Struct, frozen=True):
 
     uint8 images count 0..255 and are divided by 255 first; float images are taken as they are, so `mean` and `std` are
     in units of 0..1. Both hold one number per channel, or one per value in channels, height, width order.
-    A resize scales the whole image (see `resize`); it neither pads nor crops. uint8 images are rounded to uint8 again
+    A resize scales the whole image, or with the `fit` "crop" until it covers the size, of which the middle is kept. uint8 images are rounded to uint8 again
     after it, so that a resized data set can be kept as bytes and gives the same numbers as an image resized in use.
-    With `crop` (height, width) the network sees the middle of the resized image, and means per value are of that size.
+    With `crop` (height, width) the network sees the middle of the resized image, and means per value are of that size;
+    with ten `views` its error is measured on the corners, the middle and their mirror images.
     """
 
     channels: int
@@ -42,6 +43,8 @@ class Preprocessing(msgspec.Struct, frozen=True):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: tuple[int, int] | None = None
+    fit: Fit = "stretch"
+    views: Literal["one", "ten"] = "one"
 
     @property
     def window(self) -> tuple[int, int]:
@@ -59,7 +62,7 @@ class Preprocessing(msgspec.Struct, frozen=True):
             raise RuntimeFault(
                 "R0302", f"an image of height {images.shape[2]} and width {images.shape[3]} has no pixels"
             )
-        images = resize(images, self.height, self.width)
+        images = Resize(self.height, self.width, self.fit)(images)
         return self.normalize(images)
 
     def resized(self, height: int, width: int) -> Preprocessing:
@@ -117,51 +120,3 @@ class Preprocessing(msgspec.Struct, frozen=True):
             f"expected images of {channels} channel{'s' if channels != 1 else ''}, got an array of shape {list(shape)}",
             help=f"give [n, {channels}, height, width] or [{channels}, height, width]",
         )
-
-
-def middle(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The middle of images [..., h, w], `size` (height, width) of it, rounded to the upper left (a view)."""
-    top, left = (images.shape[-2] - size[0]) // 2, (images.shape[-1] - size[1]) // 2
-    return images[..., top : top + size[0], left : left + size[1]]
-
-
-def statistics(images: np.ndarray, *, per_pixel: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (divided by n - 1) of images [n, c, h, w], in units of 0..1.
-
-    One number per channel, or with `per_pixel` the mean of each value in channels, height, width order, with its own
-    deviation. uint8 images are summed exactly, as integers. A constant channel or pixel gets the deviation 1.
-    """
-    n, channels = images.shape[:2]
-    if per_pixel:
-        step = 255.0 if images.dtype == np.uint8 else 1.0
-        mean = images.mean(axis=0, dtype=np.float64)
-        square = np.zeros_like(mean)
-        for start in range(0, n, 1024):
-            square += np.square(images[start : start + 1024] - mean).sum(axis=0)
-        std = np.sqrt(square / max(n - 1, 1)) / step
-        return _pair((mean / step).ravel(), std.ravel())
-    pairs = [_channel(images[:, c]) for c in range(channels)]
-    return _pair([m for m, _ in pairs], [s for _, s in pairs])
-
-
-def _channel(values: np.ndarray) -> tuple[float, float]:
-    count = values.size
-    if values.dtype == np.uint8:
-        histogram = sum((np.bincount(part.ravel(), minlength=256) for part in _parts(values)), np.zeros(256, np.int64))
-        levels = np.arange(256)
-        total, squares = int(histogram @ levels), int(histogram @ levels**2)
-        variance = (squares * count - total * total) / (count * max(count - 1, 1))
-        return total / count / 255.0, variance**0.5 / 255.0
-    mean = float(values.mean(dtype=np.float64))
-    square = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in _parts(values))
-    return mean, (square / max(count - 1, 1)) ** 0.5
-
-
-def _parts(values: np.ndarray) -> list[np.ndarray]:
-    return [values[start : start + 1024] for start in range(0, len(values), 1024)]
-
-
-def _pair(
-    mean: Sequence[float] | np.ndarray, std: Sequence[float] | np.ndarray
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return tuple(float(m) for m in mean), tuple(float(s) if s > 1e-12 else 1.0 for s in std)

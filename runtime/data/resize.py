@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from dlc.runtime.deferred import np
+
+Fit = Literal["stretch", "crop"]
+"""How an image of other proportions gets a size: its sides are scaled apart, or alike until it covers the size, of which then
+the middle is kept."""
 
 CHUNK = 512
 """Images resized at once, which bounds the float32 memory in use."""
+
+
+@dataclass(frozen=True)
+class Resize:
+    """The size that all images of a data set get."""
+
+    height: int
+    width: int
+    fit: Fit = "stretch"
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Images [n, c, h, w] -> [n, c, height, width], of the same type."""
+        if self.fit == "stretch":
+            return resize(images, self.height, self.width)
+        have_height, have_width = images.shape[2:]
+        factor = max(self.height / have_height, self.width / have_width)
+        scaled = resize(
+            images, max(self.height, round(have_height * factor)), max(self.width, round(have_width * factor))
+        )
+        return middle(scaled, (self.height, self.width))
+
+
+def middle(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of images [..., h, w], `size` (height, width) of it, rounded to the upper left (a view)."""
+    top, left = (images.shape[-2] - size[0]) // 2, (images.shape[-1] - size[1]) // 2
+    return images[..., top : top + size[0], left : left + size[1]]
 
 
 def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:

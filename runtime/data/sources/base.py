@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from dlc.runtime.data.resize import Resize
 from dlc.runtime.deferred import np
 
 
@@ -20,11 +21,21 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test samples and the names of the classes."""
+    """Training and test samples, the names of the classes, and what the user should be told."""
 
     train: Split
     test: Split
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a source's samples before anything is read; None is not known. `size` is height and width."""
+
+    channels: int | None = None
+    size: tuple[int, int] | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,13 @@ class Source(ABC):
 
     keyword: ClassVar[str]
 
+    def facts(self) -> Facts:
+        """What is known of the samples before anything is read."""
+        return Facts()
+
     @abstractmethod
-    def load(self, directory: Path | None) -> Dataset:
-        """Reads the samples. Raises runtime errors that name the file and what is wrong with it."""
+    def load(self, directory: Path | None, size: Resize | None = None) -> Dataset:
+        """Reads the samples. Raises runtime errors that name the file and what is wrong with it.
+
+        `size` is what the images are brought to afterwards; a source whose images differ in size does it at once.
+        """

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset
 from dlc.runtime.data.files import locate
+from dlc.runtime.data.gather import Damaged, Encoded, Gathering, grey_and_coloured, notes
 from dlc.runtime.data.pictures import SUFFIXES, read_picture
-from dlc.runtime.data.resize import resize
-from dlc.runtime.data.sources.base import Dataset, Source, Split
+from dlc.runtime.data.resize import Resize
+from dlc.runtime.data.sources.base import Dataset, Facts, Source, Split
 from dlc.runtime.data.split import stratified
-from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
 
 TEST_NAMES = ("test", "val", "validation")
@@ -27,8 +28,9 @@ class Folder(Source):
     `test` where that is missing. Class names are the folders' names, sorted; files are read in sorted order, folders
     within class folders included; files and folders whose names start with a dot are passed over.
 
-    `channels` is 1 (grey) or 3 (colour); without it, 1 where every file is grey. `size` scales every image to that
-    height and width; without it, all images must have the same size. All are held in memory as bytes.
+    `channels` is 1 (grey) or 3 (colour); without it, 1 where every file is grey. Images get the size that `resize` in the data
+    section says, or without that `size`; without both, all must have the same. A file that cannot be read is an error; with
+    `damaged=skip` it is left out, and their number told. All images are held in memory as bytes.
     """
 
     keyword: ClassVar[str] = "folder"
@@ -37,6 +39,7 @@ class Folder(Source):
     size: int | tuple[int, int] | None = None
     channels: int | None = None
     test: float = 0.2
+    damaged: Damaged = "error"
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
@@ -53,7 +56,11 @@ class Folder(Source):
         assert self.size is not None
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
-    def load(self, directory: Path | None) -> Dataset:
+    def facts(self) -> Facts:
+        """What the arguments say."""
+        return Facts(self.channels, self._size if self.size is not None else None)
+
+    def load(self, directory: Path | None, size: Resize | None = None) -> Dataset:
         """Reads every image. Raises RuntimeFault that names the first file or folder that does not fit."""
         root = locate(
             self.keyword, self.path, directory, needs="train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png"
@@ -70,43 +77,30 @@ class Folder(Source):
             if unknown:
                 raise RuntimeFault("R0313", f"{test_root / unknown[0]} is a class that {train_root} does not have")
             classes = tuple(train_files)
-            train, test = self._read(classes, train_files), self._read(classes, test_files)
-            if train.images.shape[1] != test.images.shape[1]:
-                raise RuntimeFault(
-                    "R0311",
-                    f"under {root}, one of train and test is grey and the other has colours",
-                    help="say which: folder(channels=1) or folder(channels=3)",
-                )
+            train, found = self._read(classes, train_files, size, train_root)
+            test, more = self._read(classes, test_files, size, test_root)
+            found += more
+            grey_and_coloured(train, test, str(root))
         else:
             files = _listing(root)
             classes = tuple(files)
-            whole = self._read(classes, files)
+            whole, found = self._read(classes, files, size, root)
             keep, chosen = stratified(whole.labels, self.test)
             train, test = (Split(whole.images[index], whole.labels[index]) for index in (keep, chosen))
-        return check_dataset(Dataset(train, test, classes), str(root))
+        return check_dataset(Dataset(train, test, classes, found), str(root))
 
-    def _read(self, classes: tuple[str, ...], files: dict[str, list[Path]]) -> Split:
-        paths = [path for name in classes for path in files.get(name, [])]
-        labels = [index for index, name in enumerate(classes) for _ in files.get(name, [])]
-        channels: Literal[1, 3] | None = 1 if self.channels == 1 else 3 if self.channels == 3 else None
-        pictures = [self._fit(read_picture(path, channels)) for path in paths]
-        if len({len(picture) for picture in pictures}) > 1:
-            pictures = [np.broadcast_to(picture, (3, *picture.shape[1:])) for picture in pictures]
-        for path, picture in zip(paths, pictures, strict=True):
-            if picture.shape != pictures[0].shape:
-                first, other = (f"{p.shape[2]}x{p.shape[1]}" for p in (pictures[0], picture))
-                raise RuntimeFault(
-                    "R0311",
-                    f"images differ in size: {paths[0]} is {first}, {path} is {other} (width x height)",
-                    help="scale them while reading: source folder(size=64)",
-                )
-        return Split(np.stack(pictures), np.asarray(labels, np.int32))
-
-    def _fit(self, picture: np.ndarray) -> np.ndarray:
-        if self.size is None:
-            return picture
-        height, width = self._size
-        return resize(picture[None], height, width).reshape(-1, height, width)
+    def _read(
+        self, classes: tuple[str, ...], files: dict[str, list[Path]], size: Resize | None, where: Path
+    ) -> tuple[Split, tuple[str, ...]]:
+        if size is None and self.size is not None:
+            size = Resize(*self._size)
+        items = (
+            Encoded(str(path), partial(read_picture, path), label)
+            for label, name in enumerate(classes)
+            for path in files.get(name, [])
+        )
+        split, skipped = Gathering(size, self.channels, self.damaged)(items, str(where))
+        return split, notes(skipped, str(where))
 
 
 def _listing(root: Path) -> dict[str, list[Path]]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from dlc.runtime.data.checks import check_dataset, numbered_classes
 from dlc.runtime.data.files import find, locate, read
+from dlc.runtime.data.resize import Resize
 from dlc.runtime.data.sources.base import Dataset, Source, Split
 from dlc.runtime.deferred import np
 from dlc.runtime.errors import RuntimeFault
@@ -33,7 +34,7 @@ class Idx(Source):
     test_images: str = "t10k-images-idx3-ubyte"
     test_labels: str = "t10k-labels-idx1-ubyte"
 
-    def load(self, directory: Path | None) -> Dataset:
+    def load(self, directory: Path | None, size: Resize | None = None) -> Dataset:
         """Reads the four files. Classes are named by their numbers."""
         names = (self.train_images, self.train_labels, self.test_images, self.test_labels)
         train, test = read_idx_folder(self.keyword, self.path, directory, names)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from dlc.runtime.data.checks import check_dataset
-from dlc.runtime.data.sources.base import Dataset, Source, Split
+from dlc.runtime.data.resize import Resize
+from dlc.runtime.data.sources.base import Dataset, Facts, Source, Split
 from dlc.runtime.data.sources.npz import read_npz
 from dlc.runtime.deferred import np
 
@@ -24,7 +25,11 @@ class MnistMini(Source):
 
     keyword: ClassVar[str] = "mnist-mini"
 
-    def load(self, directory: Path | None) -> Dataset:
+    def facts(self) -> Facts:
+        """What the data set's makers say."""
+        return Facts(1, (28, 28), 10)
+
+    def load(self, directory: Path | None, size: Resize | None = None) -> Dataset:
         """Reads the file that ships with the package."""
         arrays = read_npz(FILE)
         train, test = (

@@ -13,6 +13,7 @@ from typing import ClassVar
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.checks import check_dataset, numbered_classes
 from dlc.runtime.data.files import locate
+from dlc.runtime.data.resize import Resize
 from dlc.runtime.data.sources.base import Dataset, Source, Split
 from dlc.runtime.data.split import stratified
 from dlc.runtime.deferred import np
@@ -48,7 +49,7 @@ class Npz(Source):
                 "test", f"must be between 0 and 1, not {self.test}; it is the part split off for testing"
             )
 
-    def load(self, directory: Path | None) -> Dataset:
+    def load(self, directory: Path | None, size: Resize | None = None) -> Dataset:
         """Reads the archive; `directory` may be the file itself, or a directory that holds one `.npz` file."""
         path = self._file(directory)
         arrays = read_npz(path)

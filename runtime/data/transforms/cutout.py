@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.draws import Draws
-from dlc.runtime.data.preprocessing import statistics
+from dlc.runtime.data.statistics import statistics
 from dlc.runtime.data.transforms.base import Recolouring
 from dlc.runtime.deferred import np
 

@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from dlc.runtime.data.prepare import prepare
-from dlc.runtime.data.preprocessing import Preprocessing, statistics
-from dlc.runtime.data.resize import resize
+from dlc.runtime.data.preprocessing import Preprocessing
+from dlc.runtime.data.resize import Resize, resize
 from dlc.runtime.data.sources.base import Dataset, Split
 from dlc.runtime.data.split import stratified
+from dlc.runtime.data.statistics import statistics
 from dlc.runtime.errors import RuntimeFault
 
 R = np.random.default_rng(0)
@@ -114,7 +115,7 @@ def blobs(count=200, dtype=np.uint8):
 
 def test_normalization_looks_at_the_training_part_alone():
     data = blobs()
-    prepared = prepare(data, validate=0.25, size=(8, 7), normalize="per_channel")
+    prepared = prepare(data, validate=0.25, size=Resize(8, 7), normalize="per_channel")
 
     assert (len(prepared.train.labels), len(prepared.validation.labels), len(prepared.test.labels)) == (150, 50, 200)
     assert prepared.train.images.shape[1:] == prepared.test.images.shape[1:] == (1, 8, 7)
@@ -124,7 +125,7 @@ def test_normalization_looks_at_the_training_part_alone():
 
 def test_a_test_image_goes_the_same_way_in_training_and_in_use():
     data = blobs()
-    prepared = prepare(data, size=(9, 9), normalize="per_pixel")
+    prepared = prepare(data, size=Resize(9, 9), normalize="per_pixel")
 
     assert np.array_equal(
         prepared.preprocessing.normalize(prepared.test.images), prepared.preprocessing.apply(data.test.images)

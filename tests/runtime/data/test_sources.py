@@ -96,7 +96,7 @@ def test_the_command_lines_directory_goes_before_path(mnist):
 
 
 def test_without_a_place_the_fault_says_how_to_give_one():
-    fault(lambda: Mnist().load(None), "needs a place", "--data PATH", "train-images-idx3-ubyte")
+    fault(lambda: Idx().load(None), "needs a place", "--data PATH", "train-images-idx3-ubyte")
 
 
 def test_a_missing_directory_or_file_is_named(mnist):
@@ -296,7 +296,7 @@ def test_wrong_folders_are_named_with_what_is_wrong(pictures, tmp_path):
     broken.write_bytes(b"hello")
     fault(lambda: Folder().load(pictures), "train/dog/3.png is no image")
     Image.fromarray(np.zeros((7, 9, 3), np.uint8)).save(broken)
-    fault(lambda: Folder().load(pictures), "images differ in size", "9x8", "9x7", "folder(size=64)")
+    fault(lambda: Folder().load(pictures), "images differ in size", "9x8", "9x7", "`resize 64`")
     broken.write_bytes(whole)
     (pictures / "test" / "horse").mkdir()
     fault(lambda: Folder().load(pictures), "test/horse holds no images")
@@ -344,6 +344,7 @@ def test_every_source_is_in_the_catalog():
         "mnist",
         "mnist-mini",
         "npz",
+        "parquet",
     }
 
 
@@ -369,3 +370,72 @@ def test_cifar_is_read_from_its_binary_files(tmp_path):
     fault(lambda: Cifar10().load(tmp_path), "data_batch_3.bin holds 3,000 bytes", "records of 3,073")
     (ten / "data_batch_3.bin").unlink()
     fault(lambda: Cifar10().load(tmp_path), "has no data_batch_3.bin", "the binary version")
+
+
+def python_batch(records, key=b"labels"):
+    """A batch of CIFAR's Python version as Python 2 pickled it: keys and strings are bytes."""
+    import pickle
+
+    return pickle.dumps({b"data": records, key: list(range(len(records))), b"batch_label": b"x"}, protocol=2)
+
+
+def test_cifar_is_read_from_its_python_files_and_archives(tmp_path):
+    import tarfile
+
+    records = R.integers(0, 256, (10, 3072), np.uint8)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(python_batch(records))
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as tar:
+        tar.add(folder, folder.name)
+    data = Cifar10().load(tmp_path)
+    assert data.train.images.shape == (50, 3, 32, 32) and data.test.labels.tolist() == list(range(10))
+    assert np.array_equal(data.test.images.reshape(10, -1), records)
+
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    for place in (tmp_path, tmp_path / "cifar-10-python.tar.gz"):
+        assert np.array_equal(Cifar10().load(place).train.images, data.train.images)
+    packed = (tmp_path / "cifar-10-python.tar.gz").read_bytes()
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(packed[:2000])
+    fault(lambda: Cifar10().load(tmp_path), "cut off or damaged")
+
+
+def test_pickles_that_call_anything_are_refused(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return print, ("called",)
+
+    for name in ("train", "test", "meta"):
+        (tmp_path / name).write_bytes(pickle.dumps({b"data": Evil()}))
+
+    fault(lambda: Cifar100().load(tmp_path), "R0306", "it wants to call builtins.print")
+
+
+def test_damaged_files_of_a_folder_may_be_left_out(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            Image.fromarray(IMAGES[number]).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "cat" / "3.png").write_bytes(b"no image")
+
+    fault(lambda: Folder(test=0.5).load(tmp_path), "cat/3.png is no image")
+    data = Folder(test=0.5, damaged="skip").load(tmp_path)
+    assert len(data.train.labels) + len(data.test.labels) == 11
+    assert data.notes == (f"1 damaged image of {tmp_path} left out",)
+
+
+def test_images_of_a_folder_get_the_size_of_the_data_section_at_once(tmp_path):
+    from dlc.runtime.data.resize import Resize
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            size = (10 + number, 8)
+            Image.fromarray(R.integers(0, 256, size, np.uint8)).save(tmp_path / name / f"{number}.png")
+
+    assert Folder(test=0.5, size=3).load(tmp_path, Resize(6, 7)).train.images.shape == (4, 1, 6, 7)

@@ -11,8 +11,8 @@ from PIL import Image, ImageEnhance
 
 from dlc.compiler.catalog import catalog
 from dlc.runtime.arguments import ArgumentError
-from dlc.runtime.data.affine import Field, coefficients, frame, warp
-from dlc.runtime.data.augment import Augmenter, size_after
+from dlc.runtime.data.affine import Field, coefficients, warp
+from dlc.runtime.data.augment import Augmenter, frame, size_after
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.preprocessing import Normalizer
 from dlc.runtime.data.transforms.base import Geometric, Mixing, Recolouring, Transform

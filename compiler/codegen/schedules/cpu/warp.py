@@ -49,7 +49,7 @@ class WarpRule(ScheduleRule):
 
 def _product(schedule: Schedule, handle: Any, lanes: int) -> Any:
     """A product of small matrices: vectors along a row, the sum in a register. Returns the loop of the sum."""
-    *outer, column, summed = schedule.get_loops(handle)
+    column, summed = schedule.get_loops(handle)[-2:]
     columns, vector = schedule.split(column, [None, vector_width(extent(schedule, column) or 1, 2 * lanes)])
     schedule.reorder(columns, summed, vector)
     schedule.vectorize(vector)
