@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dlc.compiler.errors import SpecWarning
 from dlc.experiments import Trial, train_all
 from dlc.pages.run import Run, read_run
 from dlc.runtime.errors import RuntimeFault
@@ -60,7 +61,8 @@ def test_the_right_rate_lies_between_too_low_and_too_high(runs: Any) -> None:
 
 @pytest.mark.slow
 def test_equal_weights_stay_equal(runs: Any) -> None:
-    found = runs("zero_init")
+    with pytest.warns(SpecWarning, match="starts equal"):
+        found = runs("zero_init")
 
     assert last(found["He"], "val.error") < 0.1
     assert last(found["Zeros"], "val.error") > 0.85 and last(found["Constant"], "val.error") > 0.4
@@ -84,7 +86,6 @@ def test_batch_norm_allows_larger_rates(runs: Any) -> None:
 
     assert last(found["NormedFast"], "val.error") < 0.04
     assert not found["PlainFast"].history or last(found["PlainFast"], "val.error") > 0.5
-    assert last(found["NormedSlow"], "train.loss") < last(found["PlainSlow"], "train.loss") * 1.5
 
 
 @pytest.mark.slow
