@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from dlc.compiler.layers.dropout import Dropout
 from dlc.compiler.layers.linear import Linear
 from dlc.compiler.layers.normalization import BatchNorm
 from dlc.compiler.network import LayerCall, Network, Replacement, Tensor, inference_form
+from dlc.runtime.threads import available
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -42,15 +44,19 @@ class Folding:
 
     def fold(self, weights: Arrays) -> dict[str, np.ndarray]:
         """The folded network's weights, float32, computed in float64, from the canonical ones of the whole network."""
-        folded = dict(weights)
-        for pair in self.pairs:
+
+        def one(pair: Pair) -> dict[str, np.ndarray]:
             norm = {key: weights[name].astype(np.float64) for key, name in pair.norm.weights.items()}
             scale = norm.get("weight", 1.0) / np.sqrt(norm["running_var"] + _layer(pair.norm).eps)
             weight, bias = pair.product.weights["weight"], pair.product.weights.get("bias")
             before = weights[bias].astype(np.float64) if bias is not None else 0.0
             shift = norm.get("bias", 0.0) + (before - norm["running_mean"]) * scale
-            folded[weight] = _scaled(pair.product, weights[weight], scale)
-            folded[pair.bias] = np.asarray(shift, np.float32)
+            return {weight: _scaled(pair.product, weights[weight], scale), pair.bias: np.asarray(shift, np.float32)}
+
+        folded = dict(weights)
+        with ThreadPoolExecutor(available()) as pool:
+            for changed in pool.map(one, self.pairs):
+                folded |= changed
         return {name: folded[name] for name in self.network.parameter_specs()}
 
     def unfold(self, folded: Arrays) -> dict[str, np.ndarray]:
@@ -110,12 +116,12 @@ def _layer(norm: LayerCall) -> BatchNorm:
 
 
 def _scaled(product: LayerCall, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The weight times one number for each output channel."""
+    """The weight times one number for each output channel, the product rounded once."""
     if isinstance(product.layer, ConvTranspose):  # [C, outputs / groups, kh, kw]
         groups = product.layer.groups
-        parts = weight.astype(np.float64).reshape(groups, -1, *weight.shape[1:])
-        scaled = (parts * scale.reshape(groups, 1, -1, 1, 1)).reshape(weight.shape)
+        parts, factor = weight.reshape(groups, -1, *weight.shape[1:]), scale.reshape(groups, 1, -1, 1, 1)
     else:
-        scaled = weight.astype(np.float64) * scale.reshape(-1, *(1 for _ in weight.shape[1:]))
-    folded: np.ndarray = scaled.astype(np.float32)
-    return folded
+        parts, factor = weight, scale.reshape(-1, *(1 for _ in weight.shape[1:]))
+    scaled = np.empty(parts.shape, np.float32)
+    np.multiply(parts, factor, out=scaled, dtype=np.float64, casting="same_kind")
+    return scaled.reshape(weight.shape)

@@ -139,13 +139,13 @@ def save_weights(path: str | Path, weights: Mapping[str, np.ndarray], notes: Map
         blob.write(file)
 
 
-def load_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name, as aligned, writable copies.
+def load_weights(path: str | Path, *, mapped: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name, as aligned, writable copies; or `mapped`, read-only, while the file stays.
 
     Raises RuntimeFault (R0101, R0402) where the file is missing, cut off, damaged, or not a safetensors file.
     """
     arrays, _ = parse(_map(path), str(path))
-    return {name: aligned_copy(array) for name, array in arrays.items()}
+    return arrays if mapped else {name: aligned_copy(array) for name, array in arrays.items()}
 
 
 def load_notes(path: str | Path) -> dict[str, str]:

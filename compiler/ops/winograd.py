@@ -58,12 +58,11 @@ class WinogradWeights(Op):
             weight = weight.transpose(0, 4, 3, 1, 2).reshape(blocks * block, inputs, height, width)
         if self.turned:
             weight = weight[: self.inputs].transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
-        weight = weight[: self.channels]
+        weight = np.pad(weight[: self.channels], [(0, -self.channels % self.block), (0, 0), (0, 0), (0, 0)])
+        taps = weight.reshape(-1, self.block, self.inputs, self.kernel**2).transpose(3, 0, 2, 1)
         matrix = array(transforms(self.tile, self.kernel).filter, weight.dtype)
-        result = np.einsum("ai,bj,ocij->aboc", matrix, matrix, weight, optimize=True)
-        result = np.pad(result, [(0, 0), (0, 0), (0, -self.channels % self.block), (0, 0)])
-        result = result.reshape(len(matrix) ** 2, -1, self.block, self.inputs).transpose(0, 1, 3, 2)
-        return np.ascontiguousarray(result)
+        result = np.kron(matrix, matrix) @ taps.reshape(self.kernel**2, -1)  # both axes of all weights in one product
+        return np.ascontiguousarray(result.reshape(-1, *taps.shape[1:]))
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         (weight,) = operands
