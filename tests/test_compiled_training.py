@@ -28,7 +28,7 @@ model M {{
 {body}
 }}
 data digits {{
-    source mnist-mini
+    source npz
 }}
 train T {{
     model M
@@ -200,7 +200,7 @@ import "blocks/residual.dlspec"
 import "resnet_cifar.dlspec"
 model ResNet8 = CifarNet(BasicA, 1)
 data digits {
-    source mnist-mini
+    source npz
 }
 train T {
     model ResNet8

@@ -24,7 +24,7 @@ model Small {{
     image -> c1: conv(4, 3) -> {between} -> flatten -> f1: linear(9) -> tanh -> out: linear(5) -> output y
 }}
 data digits {{
-    source mnist-mini
+    source npz
 }}
 train T {{
     model Small

@@ -10,8 +10,8 @@ from dlc.compiler.frontend import ast
 from dlc.compiler.frontend.convert import AnyBlock, AnyStage
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.functions import BUILTINS
-from dlc.compiler.frontend.inheritance import inherit
 from dlc.compiler.frontend.imports import SpecFile
+from dlc.compiler.frontend.inheritance import inherit
 from dlc.compiler.frontend.report import Report
 from dlc.compiler.frontend.suggestions import did_you_mean
 from dlc.compiler.frontend.values import BlockFunction, Measure, ModelFunction, Module, Parameter

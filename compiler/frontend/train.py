@@ -12,6 +12,7 @@ from dlc.compiler.frontend.data import elaborate_data
 from dlc.compiler.frontend.definitions import Definitions
 from dlc.compiler.frontend.environment import Environment
 from dlc.compiler.frontend.evaluator import Evaluator
+from dlc.compiler.frontend.fits import check_fit
 from dlc.compiler.frontend.losses import elaborate_loss
 from dlc.compiler.frontend.models import called_model, elaborate
 from dlc.compiler.frontend.regularizers import check_pattern, elaborate_regularizers
@@ -83,7 +84,9 @@ class Recipes:
         watch = self._watch(settings)
         start = number(evaluator, seed, most=LARGEST_SEED) if seed is not None else 0
         if network is not None and data is not None:
-            self._fits(settings, network, data)
+            line = settings.line("data")
+            if line is not None:
+                check_fit(evaluator, line.items[0].value.span, network, data, losses)
         if evaluator.report.count != before or network is None or data is None:
             return None
         if size is None or start is None or parts is None:
@@ -142,29 +145,6 @@ class Recipes:
             self.evaluator.error("E0810", f"there is no data section `{node.span.text}`", node.span, help=help)
             return None
         return self.data_section(names[name])
-
-    def _fits(self, settings: Settings, network: Network, data: DataRecipe) -> None:
-        """Whether the images are resized to what the network takes, and normalised with as many numbers as it has channels."""
-        line = settings.line("data")
-        if line is None:
-            return
-        span = line.items[0].value.span
-        if len(network.inputs) != 1:
-            names = listing(i.name for i in network.inputs)
-            message = f"a recipe feeds one input, {network.name} has {names}"
-            self.evaluator.error("E0815", message, span)
-            return
-        shape = list(network.inputs[0].shape)
-        if data.resize is not None and len(shape) == 3 and tuple(shape[1:]) != data.resize:
-            height, width = data.resize
-            message = f"data `{data.name}` is resized to {height}x{width}, but {network.name} takes {shape}"
-            size = str(shape[1]) if shape[1] == shape[2] else f"({shape[1]}, {shape[2]})"
-            self.evaluator.error("E0815", message, span, help=f"write `resize {size}` in the data section")
-        if isinstance(data.normalize, tuple) and len(shape) == 3 and len(data.normalize[0]) not in (1, shape[0]):
-            message = (
-                f"data `{data.name}` has {len(data.normalize[0])} means, but {network.name} takes {shape[0]} channels"
-            )
-            self.evaluator.error("E0815", message, span)
 
     # How it is trained
 

@@ -112,7 +112,7 @@ def test_the_training_step_of_resnet_18_compiles_for_the_gpu(tmp_path, sm_90):
     api, _ = shipped("resnet18.dlspec")
     spec = tmp_path / "training.dlspec"
     spec.write_text(
-        'import "resnet.dlspec" as resnet\nmodel Net = resnet.ResNet18\ndata images { source mnist-mini\n resize 224 }\n'
+        'import "resnet.dlspec" as resnet\nmodel Net = resnet.ResNet18\ndata images { source npz\n resize 224 }\n'
         "train Recipe { model Net\n data images\n loss cross_entropy\n optimizer sgd(lr=0.1, momentum=0.9)\n batch 8\n epochs 1 }\n"
     )
 

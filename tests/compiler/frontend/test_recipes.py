@@ -112,9 +112,9 @@ def test_a_group_is_frozen_and_another_decays_by_its_own_rate(recipe: Callable[.
 
 
 def test_a_model_is_given_its_arguments(recipe: Callable[..., Recipe]) -> None:
-    made = recipe(model="Net(classes=7)")
+    made = recipe(model="Net(classes=17)")
 
-    assert {o.tensor.shape for o in made.network.outputs} == {(7,)}
+    assert {o.tensor.shape for o in made.network.outputs} == {(17,)}
 
 
 def test_data_settings(checked: Callable[..., Checked]) -> None:
@@ -145,7 +145,7 @@ def test_a_source_takes_its_path_behind_a_comma(checked: Callable[..., Checked])
         ("train.steps=100", lambda r: (r.epochs, r.steps), (None, 100)),
         ("train.optimizer=adam(lr=0.5)", lambda r: r.optimizers[0].optimizer.lr, 0.5),
         ("train.optimizer.lr=0.5", lambda r: r.optimizers[0].optimizer.lr, 0.5),
-        ("train.model.classes=3", lambda r: r.network.outputs[0].tensor.shape, (3,)),
+        ("train.model.classes=13", lambda r: r.network.outputs[0].tensor.shape, (13,)),
         ("train.schedule=warmup(1 epoch) then cosine", lambda r: len(r.schedules), 2),
         ("data.source=mnist", lambda r: r.data.source.keyword, "mnist"),
         ("data.source=fashion-mnist", lambda r: r.data.source.keyword, "fashion-mnist"),
