@@ -3,14 +3,21 @@ import threading
 import numpy as np
 import pytest
 
+from dlc.data import compiled_warps
 from dlc.runtime.data.loader import Loader
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.data.sources.base import Split
 from dlc.runtime.data.streams import bits, permutation
+from dlc.runtime.data.transforms.crop import Crop
+from dlc.runtime.data.transforms.cutout import Cutout
+from dlc.runtime.data.transforms.elastic import Elastic
+from dlc.runtime.data.transforms.flip import Flip
+from dlc.runtime.data.transforms.mixup import Mixup
 from dlc.runtime.data.transforms.rotate import Rotate
 from dlc.runtime.data.transforms.shift import Shift
 from dlc.runtime.errors import RuntimeFault
 
+R = np.random.default_rng(0)
 COUNT, BATCH = 103, 10
 # The first pixel of an image tells its number.
 IMAGES = np.zeros((COUNT, 1, 6, 6), np.uint8)
@@ -77,3 +84,62 @@ def test_closing_early_ends_the_thread():
 def test_fewer_samples_than_a_batch_are_refused():
     with pytest.raises(RuntimeFault, match="a batch takes 104 samples, but the training part has 103"):
         loader(batch=104)
+
+
+CHAIN = (Shift(2), Rotate(20), Elastic(5.0, 2.0), Cutout(2), Mixup())
+
+
+@pytest.mark.parametrize("augment", [(), CHAIN[:2], CHAIN[:3], CHAIN], ids=len)
+@pytest.mark.parametrize("workers", [0, 3])
+def test_the_number_of_workers_changes_nothing(augment, workers):
+    expected = list(loader(augment=augment).batches(3, 25, workers=1))
+    found = list(loader(augment=augment).batches(3, 25, workers=workers))
+
+    for a, b in zip(expected, found, strict=True):
+        assert np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels)
+        assert (a.mix is None) == (b.mix is None)
+        if a.mix is not None and b.mix is not None:
+            assert np.array_equal(a.mix.labels, b.mix.labels) and np.array_equal(a.mix.share, b.mix.share)
+
+
+def test_a_sample_is_changed_in_the_same_way_whatever_the_batch_size():
+    def by_label(batch, epoch):
+        made = loader(augment=CHAIN[:4], batch=batch)
+        steps = range(epoch * made.steps_per_epoch, (epoch + 1) * made.steps_per_epoch)
+        return {
+            label: image for b in map(made.at, steps) for label, image in zip(b.labels.tolist(), b.images, strict=True)
+        }
+
+    small, large = by_label(4, 1), by_label(33, 1)
+    both = small.keys() & large.keys()
+    assert len(both) > 90
+    assert all(np.array_equal(small[label], large[label]) for label in both)
+    assert not all(np.array_equal(small[label], image) for label, image in by_label(4, 2).items() if label in small)
+
+
+def test_blocks_of_places_do_not_show():
+    made = loader(augment=CHAIN[:2], batch=2)
+    in_order = [b.images for b in made.batches(0, 3 * made.steps_per_epoch, workers=3)]
+
+    for step in (151, 0, 31, 32, 50, 33, 100):
+        assert np.array_equal(loader(augment=CHAIN[:2], batch=2).at(step).images, in_order[step])
+
+
+@pytest.mark.parametrize(("kind", "per_pixel"), [(np.uint8, False), (np.float32, True)])
+def test_the_compiled_sampling_is_numpys(kind, per_pixel):
+    images = R.integers(0, 256, (40, 3, 14, 18), np.uint8)
+    images = images if kind == np.uint8 else images.astype(np.float32) / 255
+    count = 3 * 10 * 10 if per_pixel else 3
+    rule = Preprocessing(3, 14, 18, (0.4,) * count, tuple(R.uniform(0.2, 0.3, count)), (10, 10))
+    split = Split(images, np.arange(40, dtype=np.int32))
+    for chain in (
+        (Crop(10, pad=1), Rotate(20)),
+        (Rotate(20), Crop(10), Elastic(5.0, 2.0)),
+        (Elastic(5.0, 2.0), Crop(10), Flip()),
+    ):
+        settings = {"batch": 8, "augment": chain, "seed": 1}
+        plain, fast = Loader(split, rule, **settings), Loader(split, rule, **settings, make_warp=compiled_warps())
+        assert fast.at(7).images.shape == (8, 3, 10, 10)
+        assert fast.at(7).images == pytest.approx(plain.at(7).images, abs=2e-4)
+        again = list(Loader(split, rule, **settings, make_warp=compiled_warps()).batches(0, 9, workers=3))
+        assert np.array_equal(again[7].images, fast.at(7).images)
