@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from dlc.pages.run import Evaluation, LayerTime, Mistake
-from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.data.prepare import Prepared
+from dlc.runtime.data.views import scored
 from dlc.runtime.executor import StepTime
 
 MISTAKES = 24
@@ -35,11 +35,10 @@ def evaluate_run(
     speaks for the second of two classes where it is positive.
     """
     images, labels = data.test.images, data.test.labels
-    normalize = data.preprocessing.normalizer(255.0 if images.dtype == np.uint8 else 1.0)
-    found = []
-    for start in range(0, len(labels), step):
-        part = images[start : start + step]
-        found.append(np.array(scores(normalize(part, aligned_empty(part.shape, "float32")))))
+    found = [
+        np.array(scored(scores, images[start : start + step], data.preprocessing))
+        for start in range(0, len(labels), step)
+    ]
     shares = probabilities(np.concatenate(found))
     answers = shares.argmax(axis=1)
     count = max(shares.shape[1], len(data.classes))

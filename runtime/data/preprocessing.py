@@ -73,7 +73,7 @@ class Preprocessing(msgspec.Struct, frozen=True):
                 f"images are normalised pixel by pixel, which is for {self.height}x{self.width} alone",
                 help="train with `normalize per_channel` to take images of other sizes",
             )
-        return msgspec.structs.replace(self, height=height, width=width)
+        return msgspec.structs.replace(self, height=height, width=width, crop=None)
 
     def normalize(self, images: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Resized images [n, channels, height, width] -> the middle of them, float32, `(x - mean) / std`; uint8 counts 0..255."""
