@@ -14,6 +14,7 @@ from dlc.compiler.frontend.sections import chosen, dotted, number, plain, read_s
 from dlc.compiler.frontend.suggestions import did_you_mean
 from dlc.compiler.frontend.values import Poison, kind
 from dlc.compiler.recipe import DataRecipe
+from dlc.compiler.source import Span
 
 SETTINGS = ("source", "validate", "resize", "normalize", "augment", "evaluate")
 FITS: Mapping[str, Literal["stretch", "crop"]] = {"stretch": "stretch", "crop": "crop"}
@@ -176,10 +177,16 @@ def _numbers(evaluator: Evaluator, item: ast.Item) -> tuple[float, ...] | None:
 def _augment(evaluator: Evaluator, line: ast.Setting) -> tuple[Any, ...]:
     """`shift(2) -> rotate(10deg)`, or the same with commas."""
     made: list[Any] = []
+    spans: list[Span] = []
     for item in line.items:
         node = plain(evaluator, "augment", item, "transforms")
         if node is None:
             continue
         steps: Sequence[ast.Expression] = node.stages if isinstance(node, ast.Chain) else (node,)
         made += [chosen(evaluator, evaluator.vocabulary.transforms, "transform", step) for step in steps]
+        spans += [step.span for step in steps]
+    for transform, span in zip(made[:-1], spans, strict=False):
+        if transform is not None and transform.mixes:
+            message = f"`{transform.keyword}` mixes images, but another augmentation stands behind it"
+            evaluator.error("E0805", message, span, help="write it at the end")
     return tuple(m for m in made if m is not None)
