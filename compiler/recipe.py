@@ -82,7 +82,7 @@ class InitGroup:
 class Recipe:
     """A `train` section. `schedules` run one after the other (`a then b`); empty means a constant rate.
 
-    Exactly one of `epochs` and `steps` is given. `stop` and `metrics` are instances from the runtime's catalogs.
+    `batch` is the number of samples a step, 0 for all of the training part. Exactly one of `epochs` and `steps` is given. `stop` and `metrics` are instances from the runtime's catalogs.
     `init_from` is a weights file to start from, matched by name and shape. `accumulate` is the number of equal parts in
     which a step's batch goes through the network; `average` what evaluation takes in the weights' place. `watch` is
     the duration after which statistics of all layers are written down each time.

@@ -15,7 +15,7 @@ from dlc.runtime.data.loader import Loader
 from dlc.runtime.training.feed import Feed
 from dlc.runtime.training.range_test import Point, Suggestion, range_test, rates, suggest_rate
 from dlc.runtime.weights import load_weights
-from dlc.training import TrainingSession
+from dlc.training import TrainingSession, with_whole_batch
 
 FILE = "lr_find.jsonl"
 
@@ -49,6 +49,7 @@ def find_rate(
     plan = recipe_of(spec, recipe, settings)
     folder = Path(out) if out is not None else Path("runs", plan.name)
     prepared = load_data(plan, Path(data) if data is not None else None)
+    plan = with_whole_batch(plan, prepared)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -80,6 +80,7 @@ def train(
     plan = recipe_of(spec, recipe, settings)
     folder = Path(out) if out is not None else Path("runs", plan.name)
     prepared = load_data(plan, Path(data) if data is not None else None)
+    plan = with_whole_batch(plan, prepared)
     continues = resume and (folder / RESUME).exists()  # its weights replace those that the run began with
     start = load_weights(_beside(spec, plan.init_from)) if plan.init_from is not None and not continues else None
     try:
@@ -116,6 +117,24 @@ def _beside(spec: str | Path, file: str) -> Path:
     """A file that a spec names: in the spec's folder, or if there is none, where the user stands."""
     beside = Path(spec).parent / file
     return beside if beside.exists() else Path(file)
+
+
+def with_whole_batch(recipe: Recipe, data: Prepared) -> Recipe:
+    """The recipe with the number of training samples where it says `batch all`.
+
+    Raises DlcError where they cannot be divided into the parts of `accumulate`.
+    """
+    if recipe.batch:
+        return recipe
+    count = len(data.train.labels)
+    if count % recipe.accumulate:
+        raise DlcError.of(
+            "E0807",
+            f"all {count} training samples cannot be divided into {recipe.accumulate} equal parts",
+            span=recipe.span,
+            help="change `accumulate`, or `validate` in the data section",
+        )
+    return dataclasses.replace(recipe, batch=count)
 
 
 class TrainingSession:

@@ -292,6 +292,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.filterwarnings("ignore:.*rprop:dlc.SpecWarning")
 def test_every_optimizer_is_compiled_right(recipe: Callable[..., Recipe], optimizer: str) -> None:
     session = TrainingSession(recipe(optimizer=optimizer))
     twin = Twin(weights(session))

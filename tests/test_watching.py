@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from dlc.api import recipe_of
+from dlc.compiler.errors import DlcError
 from dlc.compiler.recipe import Recipe
 from dlc.runtime.errors import RuntimeFault
 from dlc.training import TrainingSession, train
@@ -138,6 +139,18 @@ def test_validation_measures_the_recipes_loss(spec: Callable[..., Path], tmp_pat
     last = report.history[-1]
     assert last["val.loss"] < 0.05  # cross-entropy of ten classes would be above 1 here
     assert math.isclose(last["val.loss"], last["train.loss"], rel_tol=0.5)
+
+
+def test_a_full_batch_is_one_step_an_epoch(spec: Callable[..., Path], tmp_path: Path) -> None:
+    path = spec("rprop(lr=1e-3)", more="accumulate 4")
+    path.write_text(path.read_text().replace("batch 50", "batch all").replace("validate 10%", "validate 80%"))
+    report = train(path, out=tmp_path / "run")
+
+    assert [record["step"] for record in report.history] == [1, 2]
+    assert report.history[1]["train.loss"] < report.history[0]["train.loss"]
+    path.write_text(path.read_text().replace("accumulate 4", "accumulate 7"))
+    with pytest.raises(DlcError, match="all 1200 training samples cannot be divided into 7 equal parts"):
+        train(path, out=tmp_path / "run")
 
 
 def test_a_recipe_that_does_not_fit_into_memory_is_refused(

@@ -19,7 +19,7 @@ TWICE = (("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid"))
 
 def cautions(recipe: Recipe) -> list[Diagnostic]:
     """The warnings that a recipe deserves, in the order of their codes."""
-    rules = (_symmetry, _scores, _statistics_of_parts, _left_alone, _unused_schedule)
+    rules = (_symmetry, _scores, _statistics_of_parts, _left_alone, _rprop, _unjudged)
     return [warning for rule in rules for warning in rule(recipe)]
 
 
@@ -96,10 +96,11 @@ def _scores(recipe: Recipe) -> Iterator[Diagnostic]:
 def _statistics_of_parts(recipe: Recipe) -> Iterator[Diagnostic]:
     norms = [call.name for call in recipe.network.calls if call.layer.keyword == "batch_norm"]
     if recipe.accumulate > 1 and norms:
-        size = recipe.batch // recipe.accumulate
+        size = f"of {recipe.batch // recipe.accumulate} samples" if recipe.batch else "of the samples"
         yield _warning(
             "W0104",
-            f"batch norm takes its statistics over parts of {size} samples, not over the batch of {recipe.batch}",
+            f"batch norm takes its statistics over parts {size}, not over the batch"
+            + f" of {recipe.batch}" * bool(recipe.batch),
             recipe.span,
             notes=(f"batch norms: {listing(norms, 3)}",),
             help="group_norm and layer_norm do not depend on the batch",
@@ -121,12 +122,37 @@ def _left_alone(recipe: Recipe) -> Iterator[Diagnostic]:
         )
 
 
-def _unused_schedule(recipe: Recipe) -> Iterator[Diagnostic]:
-    moving = [g.optimizer for g in recipe.optimizers if g.optimizer.keyword != "frozen"]
-    if recipe.schedules and moving and all(optimizer.keyword == "rprop" for optimizer in moving):
+def _rprop(recipe: Recipe) -> Iterator[Diagnostic]:
+    moving = [g for g in recipe.optimizers if g.optimizer.keyword != "frozen"]
+    signs = [g for g in moving if g.optimizer.keyword == "rprop"]
+    if signs and recipe.schedules and len(signs) == len(moving):
         yield _warning(
             "W0106",
             "a schedule plays no part with rprop, which finds a step size for each weight by itself",
-            recipe.optimizers[0].span,
+            signs[0].span,
             help="leave the schedule out",
+        )
+    if signs and recipe.batch:
+        yield _warning(
+            "W0108",
+            f"rprop goes by the signs of gradients, which differ by chance between batches of {recipe.batch} samples",
+            signs[0].span,
+            help="write `batch all`: it is meant for the gradient of all samples",
+        )
+
+
+def _unjudged(recipe: Recipe) -> Iterator[Diagnostic]:
+    judged = {term.output for term in recipe.losses}
+    heads = [o.name for o in recipe.network.outputs if o.training_only and o.name not in judged]
+    if heads and recipe.losses:
+        first = recipe.losses[0]
+        yield _warning(
+            "W0107",
+            f"no loss is about {listing(heads, 3)}, which {recipe.network.name} has for training",
+            first.span,
+            help="weight them: `"
+            + " + ".join(
+                [f"{first.loss.keyword}({first.output})", *(f"0.3 * {first.loss.keyword}({h})" for h in heads)]
+            )
+            + "`",
         )

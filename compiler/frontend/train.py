@@ -78,7 +78,7 @@ class Recipes:
         stop = self._stop(settings, metrics, data)
         length = self._length(settings)
         batch, seed = settings.line("batch"), settings.line("seed")
-        size = number(evaluator, batch, least=1, most=LARGEST_BATCH) if batch is not None else 32
+        size = self._batch(batch) if batch is not None else 32
         parts = self._parts(settings, size)
         average = self._average(settings)
         watch = self._watch(settings)
@@ -222,13 +222,20 @@ class Recipes:
         groups = self._groups(settings, "init", network, items)
         return path, tuple(InitGroup(made, pattern, node.span) for made, pattern, node in groups)
 
+    def _batch(self, line: ast.Setting) -> float | None:
+        """`batch 64`, or `batch all`: 0 stands for all training samples."""
+        node = line.items[0].value
+        if len(line.items) == 1 and isinstance(node, ast.Name) and node.name == "all":
+            return 0
+        return number(self.evaluator, line, least=1, most=LARGEST_BATCH)
+
     def _parts(self, settings: Settings, batch: float | None) -> float | None:
         """`accumulate 4`: in how many parts the batch goes through; they must be equal."""
         line = settings.line("accumulate")
         if line is None:
             return 1
         parts = number(self.evaluator, line, least=1, most=LARGEST_BATCH)
-        if parts is None or batch is None or batch % parts == 0:
+        if parts is None or not batch or batch % parts == 0:
             return parts
         message = f"a batch of {batch:g} cannot be divided into {parts:g} equal parts"
         divisors = [n for n in range(2, int(batch) + 1) if batch % n == 0]

@@ -104,6 +104,12 @@ def test_how_a_step_is_made_and_averaged(recipe: Callable[..., Recipe]) -> None:
     assert (made.batch, made.accumulate, made.average) == (64, 4, Ema(0.99, True))
 
 
+def test_a_batch_may_be_all_samples(recipe: Callable[..., Recipe]) -> None:
+    made = recipe(batch="all", accumulate="5")
+
+    assert (made.batch, made.accumulate) == (0, 5)
+
+
 def test_a_group_is_frozen_and_another_decays_by_its_own_rate(recipe: Callable[..., Recipe]) -> None:
     made = recipe(optimizer="sgd(lr=0.1), frozen for c1.*", regularize="l2(1e-4, except=bias), l2(1e-3) for fc")
 
