@@ -268,3 +268,16 @@ def test_a_residual_network_of_20_layers_takes_the_interpreters_steps() -> None:
     spec = Path(dlc.__file__).parent / "specs" / "resnet_cifar.dlspec"
 
     assert_steps_agree(recipe_of(spec, settings=["train.batch=2"]), steps=1)
+
+
+def test_every_loss_is_compiled_right(tmp_path: Path) -> None:
+    body = """
+        a = image -> conv(6, 3) -> tanh -> flatten
+        a -> linear(4) -> output aux when training
+        a -> linear(4) -> log_softmax -> output chances when training
+        a -> linear(4) -> output y"""
+    loss = """cross_entropy(y, label_smoothing=0.1, smoothing=others) + 0.5 * binary_cross_entropy(y)
+        + hinge(y, squared=true) + 2 * huber(y, delta=0.3) + mean_absolute_error(aux) + mean_squared_error(aux)
+        + 0.1 * rbf_map(aux) + negative_log_likelihood(chances)"""
+
+    assert_steps_agree(make_recipe(tmp_path, body, loss=" ".join(loss.split())))
