@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,3 +45,25 @@ def test_shipped_specs_deserve_no_warning(path: Path) -> None:
 def test_from_python_a_warning_is_pythons() -> None:
     with pytest.warns(dlc.SpecWarning, match="starts equal"):
         recipe_of(WARNINGS / "zeros.dlspec")
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "dlc", *arguments], capture_output=True, text=True)
+
+
+def test_the_command_line_warns_and_goes_on_unless_it_is_strict() -> None:
+    zeros = str(WARNINGS / "zeros.dlspec")
+
+    plain, strict = command("check", zeros, "--json"), command("check", zeros, "--strict")
+
+    assert (plain.returncode, strict.returncode) == (0, 1)
+    assert "warning[W0101]" in plain.stderr and "warning[W0101]" in strict.stderr
+    (found,) = json.loads(plain.stdout)["diagnostics"]
+    assert (found["code"], found["severity"], found["line"]) == ("W0101", "warning", 15)
+
+
+def test_compiling_tells_the_warnings_in_json_too(tmp_path: Path) -> None:
+    done = command("compile", str(WARNINGS / "zeros.dlspec"), "-o", str(tmp_path / "m.dlc"), "--json")
+
+    assert done.returncode == 0 and done.stderr.count("warning[W0101]") == 1
+    assert [d["code"] for d in json.loads(done.stdout.splitlines()[-1])["warnings"]] == ["W0101"]
