@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
 import pytest
+import torch
 
 from dlc.compiler.initializers.base import Initializer
 from dlc.compiler.initializers.constant import Constant, Zeros
 from dlc.compiler.initializers.fan import He, Lecun, Xavier
 from dlc.compiler.initializers.random import Normal, Orthogonal, Uniform
 from dlc.compiler.layers.base import ArgumentError
+from dlc.compiler.layers.convolution import Conv
 
 FAN_IN, FAN_OUT = 72, 200
 SHAPE = (200, 8, 3, 3)
@@ -73,3 +76,28 @@ def test_a_wrong_argument_is_named() -> None:
         Normal(0.0, 0.01)
     with pytest.raises(ArgumentError, match="high"):
         Uniform(1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "draw"),
+    [
+        (He(), lambda w: torch.nn.init.kaiming_normal_(w)),
+        (He("fan_out", "uniform"), lambda w: torch.nn.init.kaiming_uniform_(w, mode="fan_out")),
+        (He(slope=0.2), lambda w: torch.nn.init.kaiming_normal_(w, a=0.2)),
+        (Xavier(), lambda w: torch.nn.init.xavier_uniform_(w)),
+        (Xavier("normal", gain=1.5), lambda w: torch.nn.init.xavier_normal_(w, 1.5)),
+        (Orthogonal(), lambda w: torch.nn.init.orthogonal_(w)),
+    ],
+    ids=lambda argument: "torch" if callable(argument) else repr(argument),
+)
+def test_fans_and_scales_of_a_layer_are_torchs(
+    initializer: Initializer, draw: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    spec = Conv(300, 3).parameters((40, 9, 9))["weight"]
+    torch.manual_seed(0)
+
+    ours = initializer.fill(spec.shape, spec.fan_in, spec.fan_out, np.random.default_rng(0))
+    theirs = draw(torch.empty(spec.shape)).numpy()
+
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.02)
+    assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=0.3)
