@@ -79,7 +79,7 @@ def box(node: Node, width: float = 0.0, groups: Sequence[Group] = (), dashed: bo
     hint = "" if isinstance(node, Port) else "\n".join(describe(call) for call in node.calls)
     covered = [call.name for part in (groups or (node,)) for call in part.calls]
     shape = Box(-width / 2, 0, width, height, kind, lines, form, dashed, max(1, len(groups)), hint, tuple(covered))
-    return Piece(width / 2, width / 2 + (4 if len(groups) > 1 else 0), height, (shape,), solid=True)
+    return Piece(width / 2, width / 2 + shape.behind, height + shape.behind, (shape,), solid=True)
 
 
 def natural(node: Node, groups: Sequence[Group] = ()) -> float:
@@ -100,7 +100,8 @@ def _form(node: Node) -> Form:
         return "round"
     if isinstance(node, Group):
         return "plain"
-    change = notation.scaling(node.calls[0].output.shape, node.calls[0].inputs[0].shape)
+    main = node.calls[0]
+    change = notation.scaling(main.layer, main.output.shape, main.inputs[0].shape)
     return "narrows" if change < 0 else "widens" if change > 0 else "plain"
 
 

@@ -139,9 +139,13 @@ def _number(value: int | tuple[int, int]) -> str:
     return str(value) if isinstance(value, int) else window(value)
 
 
-def scaling(output: FeatureShape, inputs: FeatureShape) -> int:
-    """-1 where a layer makes the image smaller, 1 where it makes it larger, 0 where neither."""
+def scaling(layer: Layer, output: FeatureShape, inputs: FeatureShape) -> int:
+    """-1 where a layer makes the image smaller, 1 where it makes it larger, 0 where neither.
+
+    The rim that a window without padding loses is no change: what moves a window counts by its stride.
+    """
     if len(output) != 3 or len(inputs) != 3 or output[1:] == inputs[1:]:
         return 0
-    change = output[1] * output[2] / (inputs[1] * inputs[2])
-    return -1 if change < 0.6 else 1 if change > 1.5 else 0  # the rim that a window without padding loses is no change
+    if hasattr(layer, "stride") and stride(layer) == 1:
+        return 0
+    return -1 if output[1] * output[2] < inputs[1] * inputs[2] else 1

@@ -17,6 +17,7 @@ from dlc.figures.structure import Group, Part, entries, structure
 MARGIN = 16.0
 GUTTER = 34.0  # between columns
 ASPECT = 1.3  # width to height that a page likes
+LANE_SIDE = 16.0  # between the main chain and what leaves it
 AROUND = 130.0  # what title, legend and margins take of the height
 BUDGET = 36  # boxes that a reader takes in at once
 PANELS = 4  # blocks whose inside is shown beside the whole
@@ -259,9 +260,6 @@ def _column(
         column.bottom = bottom
     column.bottom = max(column.bottom, y)
     return column, shown
-
-
-LANE_SIDE = 16.0
 
 
 def beside(panels: Sequence[Piece], width: float, height: float) -> tuple[list[Shape], float, float]:

@@ -46,7 +46,10 @@ def measure(text: str, size: float) -> float:
 
 @dataclass(frozen=True)
 class Box:
-    """A box with its lines in the middle. `calls` are the names of the layer calls that it stands for."""
+    """A box with its lines in the middle, and the edges of its copies below and at the right of it.
+
+    `calls` are the names of the layer calls that it stands for.
+    """
 
     x: float
     y: float
@@ -59,6 +62,11 @@ class Box:
     copies: int = 1
     hint: str = ""
     calls: tuple[str, ...] = ()
+
+    @property
+    def behind(self) -> float:
+        """How far the copies reach, at most two of them."""
+        return COPY * (min(self.copies, 3) - 1)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ class Frame:
 
 Shape = Box | Join | Path | Note | Frame
 RADIUS = 9.0  # of a join
+COPY = 4.0  # from one copy of a box to the next
 
 
 def moved(shape: Shape, dx: float, dy: float) -> Shape:

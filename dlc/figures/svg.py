@@ -7,7 +7,7 @@ from html import escape
 from dlc.figures.layout import LINE, SLANT
 from dlc.figures.notation import Kind
 from dlc.figures.page import Picture
-from dlc.figures.shapes import RADIUS, Box, Frame, Join, Line, Note, Path, Shape
+from dlc.figures.shapes import COPY, RADIUS, Box, Frame, Join, Line, Note, Path, Shape
 
 FILLS = {
     Kind.CONVOLUTION: "#a9cbe8",
@@ -67,7 +67,7 @@ def _shape(shape: Shape) -> str:
 
 
 def _box(box: Box) -> str:
-    lines = [_outline(box, 4.0 * copy) for copy in range(min(box.copies, 3) - 1, -1, -1)]
+    lines = [_outline(box, COPY * copy) for copy in range(round(box.behind / COPY), -1, -1)]
     top = box.y + box.height / 2 - LINE * len(box.lines) / 2
     for i, line in enumerate(box.lines):
         lines.append(_text(line, box.x + box.width / 2, top + LINE * i + 11, "middle", ""))
@@ -76,7 +76,7 @@ def _box(box: Box) -> str:
 
 
 def _outline(box: Box, offset: float) -> str:
-    x, y, w, h = box.x + offset, box.y - offset, box.width, box.height
+    x, y, w, h = box.x + offset, box.y + offset, box.width, box.height
     style = f'class="box" fill="{FILLS[box.kind]}"' + (' stroke-dasharray="5 3"' if box.dashed else "")
     if box.form in ("narrows", "widens"):
         top, bottom = (0.0, SLANT) if box.form == "narrows" else (SLANT, 0.0)
