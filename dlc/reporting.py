@@ -13,6 +13,7 @@ from dlc.runtime.atomic import replace_file
 from dlc.runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:
+    from dlc.rate_search import RateSearch
     from dlc.runtime.data.prepare import Prepared
     from dlc.runtime.training.options import TrainingResult
     from dlc.training import TrainingSession
@@ -48,6 +49,18 @@ def write_comparison(folders: Sequence[str | Path], output: str | Path) -> Path:
     with replace_file(Path(output)) as file:
         file.write(page.encode())
     return Path(output)
+
+
+def write_rates(test: RateSearch) -> Path:
+    """Writes the page about a range test, beside its file. Returns where."""
+    from dlc.pages.rates import rate_page
+
+    points = [(point.rate, point.loss, point.smooth) for point in test.points]
+    page = rate_page(test.file.parent.name, points, test.suggestion.steepest, test.suggestion.careful)
+    target = test.file.with_suffix(".html")
+    with replace_file(target) as file:
+        file.write(page.encode())
+    return target
 
 
 def write_evaluation(session: TrainingSession, data: Prepared, result: TrainingResult, folder: Path) -> None:

@@ -40,6 +40,7 @@ def command(
     if low >= high:
         raise click.UsageError(f"--from {low:g} is not below --to {high:g}")
     from dlc.rate_search import find_rate
+    from dlc.reporting import write_rates
 
     found = find_rate(
         spec, recipe=recipe, low=low, high=high, steps=steps, out=out, data=data, settings=settings, threads=threads
@@ -51,7 +52,9 @@ def command(
     else:
         click.echo(f"the loss falls fastest at a rate of {found.suggestion.steepest:.2g}")
         click.echo(f"a tenth of the rate with the least loss is {found.suggestion.careful:.2g}")
+    page = write_rates(found)
     click.echo(f"all steps: {found.file}")
+    click.echo(f"page:      {page}")
     if as_json:
         emit_json(
             {
@@ -59,5 +62,6 @@ def command(
                 "careful": found.suggestion.careful,
                 "steps": len(found.points),
                 "file": str(found.file),
+                "page": str(page),
             }
         )

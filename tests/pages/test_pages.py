@@ -17,6 +17,7 @@ from dlc.pages.chart import Axis, Line, line_chart, thinned
 from dlc.pages.compare import compare_page
 from dlc.pages.evaluation import first_filters, probabilities
 from dlc.pages.findings import cut_epoch, findings
+from dlc.pages.rates import rate_page
 from dlc.pages.report import report_page
 from dlc.pages.run import EVALUATION, Evaluation, LayerTime, Mistake, Run, read_run
 from dlc.pages.scale import linear, logarithmic, number
@@ -261,3 +262,13 @@ def test_a_browser_runs_the_page_and_nothing_sticks_out(tmp_path: Path) -> None:
     found = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
     assert found, done.stderr
     assert int(found[1]) == 3 and int(found[2]) <= 800
+
+
+def test_a_range_test_shows_loss_over_rate_and_cuts_off_what_blew_up() -> None:
+    points = [(10.0**k, loss, loss) for k, loss in ((-3, 2.0), (-2, 1.0), (-1, 0.5), (0, 1.5), (1, 1e9))]
+
+    page = rate_page("LeNet5", points, 0.05, 0.01)
+
+    text = Balanced(page).text
+    assert "0.05" in text and "falls fastest" in text and "1e+09" not in page
+    assert "never fell" in Balanced(rate_page("LeNet5", points, None, None)).text
