@@ -62,13 +62,13 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, marks: Seque
             across = Scale(low, high, tuple(t for t in across.ticks if low <= t <= high), percent=x.percent)
     up = y.scale([p[1] for line in lines for p in line.points])
     parts = [*_frame(across, up, x, y)]
-    for mark in marks:
+    for row, mark in enumerate(marks):
         at = _x(across, mark.x)
         side = "end" if at > WIDTH * 0.6 else "start"
         shift = -4 if side == "end" else 4
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
         parts.append(
-            f'<text class="mark" x="{at + shift:.1f}" y="{TOP + 11}" text-anchor="{side}">{escape(mark.text)}</text>'
+            f'<text class="mark" x="{at + shift:.1f}" y="{TOP + 11 + 13 * row}" text-anchor="{side}">{escape(mark.text)}</text>'
         )
     for index, line in enumerate(lines):
         parts.append(_curve(line, index, across, up))

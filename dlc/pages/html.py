@@ -18,7 +18,7 @@ p.soft, .soft { color: var(--soft); } ul.findings { padding-left: 20px; max-widt
 figure { margin: 0; position: relative; } figcaption { font-weight: 600; font-size: 14px; margin-bottom: 2px; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); } svg .label { font-size: 12px; fill: var(--ink); }
 svg .grid { stroke: var(--rule); stroke-width: 1; } svg .axis { stroke: var(--soft); fill: none; } svg line.mark { stroke: var(--mark); stroke-dasharray: 3 3; } svg text.mark { fill: var(--mark); }
-svg.chart, svg.bars { width: 100%; height: auto; display: block; } svg.bars { max-width: 640px; }
+svg.chart, svg.bars { width: 100%; height: auto; display: block; } svg.chart { max-width: 760px; } svg.bars { max-width: 640px; }
 table.confusion th { text-align: right; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 16px; padding: 0 0 0 62px; margin: 2px 0 0; font-size: 13px; } .legend svg { width: 24px; height: 8px; margin-right: 5px; }
 table { border-collapse: collapse; font-size: 13px; } th, td { padding: 3px 9px; text-align: left; } thead th { border-bottom: 1px solid var(--soft); }
