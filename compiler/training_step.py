@@ -17,6 +17,7 @@ from dlc.compiler.ops.functions import clip, sign, sqrt
 from dlc.compiler.ops.reduction import mean, reduce_sum
 from dlc.compiler.ops.shape import broadcast_to
 from dlc.compiler.optimizers.base import GRADIENT, OptimizerScalars
+from dlc.compiler.precision import in_precision
 from dlc.compiler.recipe import Recipe, Regularizer
 from dlc.compiler.selection import clips, group_of, is_trained, rules_for, weights_of
 from dlc.runtime.plan import AVERAGE
@@ -56,7 +57,7 @@ def build_training(recipe: Recipe, batch: int, prepare: Prepare = lambda graph: 
     step = next((v for v in graph.inputs if _key(v) == STEP), None) or source(Input(STEP, TensorType((), DType.UINT32)))
     updates |= _updates(recipe, found, rates, step)
     inputs = tuple(dict.fromkeys((*graph.inputs, step, *rates)))
-    return Graph(graph.name, inputs, graph.outputs, updates)
+    return in_precision(Graph(graph.name, inputs, graph.outputs, updates), recipe.precision)
 
 
 def build_part(recipe: Recipe, batch: int, prepare: Prepare = lambda graph: graph) -> Graph:
@@ -69,7 +70,7 @@ def build_part(recipe: Recipe, batch: int, prepare: Prepare = lambda graph: grap
     for value, gradient in weight_gradients(recipe, graph).items():
         so_far = _state(value, GRADIENT)
         updates[so_far] = add(so_far, gradient)
-    return Graph(f"{graph.name}.part", graph.inputs, graph.outputs, updates)
+    return in_precision(Graph(f"{graph.name}.part", graph.inputs, graph.outputs, updates), recipe.precision)
 
 
 def build_loss(recipe: Recipe, batch: int, *, layers: bool = False) -> Graph:

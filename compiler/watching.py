@@ -11,6 +11,7 @@ from dlc.compiler.ops.elementwise import equal, less_equal, multiply, where
 from dlc.compiler.ops.functions import absolute
 from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.reduction import reduce_sum
+from dlc.compiler.precision import in_precision
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.training_step import LOSS, Prepare, build_loss, weight_gradients
 
@@ -64,7 +65,8 @@ def build_watch(
             shape = origin.op.canonical_shape if isinstance(origin.op, Parameter) else static(value.type.shape)
             tensors[Watched(kind, name, prod(shape), place)] = value
     outputs = {f"{w.key} {name}": s for w, value in tensors.items() for name, s in _statistics(value).items()}
-    return Graph(f"{graph.name}.watch", graph.inputs, {LOSS: loss, **outputs}), tuple(tensors)
+    watch = Graph(f"{graph.name}.watch", graph.inputs, {LOSS: loss, **outputs})
+    return in_precision(watch, recipe.precision), tuple(tensors)
 
 
 def _statistics(value: Value) -> dict[str, Value]:

@@ -40,6 +40,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "batch": recipe.batch,
         "accumulate": recipe.accumulate,
         "average": plain(recipe.average),
+        "precision": recipe.precision,
         "epochs": recipe.epochs,
         "steps": recipe.steps,
         "stop": plain(recipe.stop),

@@ -37,6 +37,15 @@ class TensorMaths:
         """Square root."""
         return tirx.sqrt(x)
 
+    def round(self, x: Any, bits: int) -> Any:
+        """x, float32, to `bits` significant bits, ties to even: half of what is lost is added, less one if the last is even."""
+        lost = 24 - bits
+        whole, one = tirx.reinterpret("uint32", x), tirx.const(1, "uint32")
+        last = (whole >> tirx.const(lost, "uint32")) & one
+        more = tirx.const((1 << (lost - 1)) - 1, "uint32") + last
+        kept = (whole + more) & tirx.const(2**32 - (1 << lost), "uint32")
+        return tirx.Select(tirx.EQ(x, x), tirx.reinterpret("float32", kept), x)
+
     def tanh(self, x: Any) -> Any:
         """Hyperbolic tangent."""
         return tirx.tanh(x)

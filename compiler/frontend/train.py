@@ -23,11 +23,12 @@ from dlc.compiler.network import Network
 from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
 
 SETTINGS = (
-    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "accumulate", "average", "epochs",
+    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "accumulate", "average", "precision", "epochs",
     "steps", "stop", "metrics", "watch", "seed",
 )  # fmt: skip
 REQUIRED = ("model", "data", "loss", "optimizer", "epochs|steps")
 GROUPED = ("optimizer", "init")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 LARGEST_BATCH = 1_000_000
 LARGEST_SEED = 2**32 - 1
 
@@ -81,6 +82,7 @@ class Recipes:
         size = self._batch(batch) if batch is not None else 32
         parts = self._parts(settings, size)
         average = self._average(settings)
+        precision = self._precision(settings)
         watch = self._watch(settings)
         start = number(evaluator, seed, most=LARGEST_SEED) if seed is not None else 0
         if network is not None and data is not None:
@@ -104,6 +106,7 @@ class Recipes:
             batch=int(size),
             accumulate=int(parts),
             average=average,
+            precision=precision,
             epochs=length.get("epochs"),
             steps=_whole(length.get("steps")),
             stop=stop,
@@ -119,7 +122,7 @@ class Recipes:
     def _network(self, settings: Settings) -> Network | None:
         line = settings.line("model")
         node = single(self.evaluator, line, "a model") if line is not None else None
-        if node is None:
+        if line is None or node is None:
             return None
         home = self._home(line)
         called = called_model(self.evaluator, node, home.environment)
@@ -135,7 +138,7 @@ class Recipes:
     def _data(self, settings: Settings) -> DataRecipe | None:
         line = settings.line("data")
         node = single(self.evaluator, line, "a data section") if line is not None else None
-        if node is None:
+        if line is None or node is None:
             return None
         name, names = dotted(node), self._home(line).data
         if name is None or name not in names:
@@ -250,6 +253,20 @@ class Recipes:
         if node is None:
             return None
         return chosen(self.evaluator, AVERAGES, "average", node)
+
+    def _precision(self, settings: Settings) -> str:
+        """`precision bfloat16`."""
+        line = settings.line("precision")
+        node = single(self.evaluator, line, "a precision") if line is not None else None
+        if node is None:
+            return PRECISIONS[0]
+        name = dotted(node)
+        if name not in PRECISIONS:
+            help = did_you_mean(name or "", PRECISIONS)
+            message = f"`precision` is one of {listing(PRECISIONS)}, not `{node.span.text}`"
+            self.evaluator.error("E0806", message, node.span, help=help)
+            return PRECISIONS[0]
+        return name
 
     def _watch(self, settings: Settings) -> Any:
         """`watch 100 steps`: how often the layers' statistics are written down."""

@@ -49,6 +49,9 @@ class Maths(Protocol):
     def sqrt(self, x: Expression) -> Expression:
         """Square root."""
 
+    def round(self, x: Expression, bits: int) -> Expression:
+        """x to `bits` significant bits, ties to even."""
+
     def tanh(self, x: Expression) -> Expression:
         """Hyperbolic tangent."""
 

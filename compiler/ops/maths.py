@@ -25,6 +25,11 @@ class NumpyMaths:
         """Square root."""
         return np.sqrt(x)
 
+    def round(self, x: np.ndarray, bits: int) -> Any:
+        """x to `bits` significant bits, ties to even."""
+        part, exponent = np.frexp(x)
+        return np.ldexp(np.round(np.ldexp(part, bits)), exponent - bits).astype(x.dtype)
+
     def tanh(self, x: np.ndarray) -> Any:
         """Hyperbolic tangent."""
         return np.tanh(x)
