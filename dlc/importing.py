@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,14 +66,27 @@ def import_onnx(
     origin = f"{name}, imported from {path.name} (ONNX, opset {opset}); its weights are in {targets[1].name}."
     text, network = _checked(spec, origin, str(targets[0]))
     weights = _weights(network, spec.calls)
+    _write(targets, text, weights)
+    return ImportReport(*targets, name, *_counts(network), len(text.splitlines()))
+
+
+def _write(targets: tuple[Path, Path], text: str, weights: Mapping[str, np.ndarray]) -> None:
+    """Both files or none; a folder that was made for them goes with them."""
+    folder = targets[0].parent
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_fault(folder, error) from error
-    save_weights(targets[1], weights)
-    with replace_file(targets[0]) as out:
-        out.write(text.encode())
-    return ImportReport(*targets, name, *_counts(network), len(text.splitlines()))
+    try:
+        with replace_file(targets[0]) as out:
+            out.write(text.encode())
+            save_weights(targets[1], weights)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def model_name(wanted: str | None, graph: str, path: Path) -> str:

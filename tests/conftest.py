@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,3 +42,23 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str | Path], None]:
         assert text == path.read_text(encoding="utf-8"), f"differs from {path}; if right, run `pytest --update-golden`"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def torchvision_models() -> ModuleType:
+    """torchvision's Python definitions. Its compiled operators do not load beside every build of torch, and no network
+    here needs them: they are declared, so that the import finds them."""
+    import torch
+
+    try:
+        import torchvision.models as models
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "FRAGMENT")  # keeps what it declares for as long as it lives
+        for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
+            library.define(f"{name}(Tensor x) -> Tensor")
+            if not name.endswith("nms"):
+                library.define(f"_{name}_backward(Tensor x) -> Tensor")
+        import torchvision.models as models
+
+        models.declared = library
+    return models

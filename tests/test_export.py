@@ -16,12 +16,13 @@ import pytest
 from safetensors.numpy import save_file
 
 import dlc
-from dlc import api, exporting
+from dlc import api, exporting, importing
 from dlc.cli import main
 from dlc.compiler.build import build_inference
 from dlc.compiler.export.model import to_onnx
 from dlc.compiler.interpret import interpret
 from dlc.compiler.network import Network
+from dlc.runtime.weights import load_weights
 
 SPECS = Path(dlc.__file__).parent / "specs"
 FILES = sorted(file.name for file in SPECS.glob("*.dlspec"))
@@ -210,6 +211,20 @@ def test_a_layer_computes_the_same_in_onnx_runtime(stage: str, tmp_path: Path) -
     network = one_stage(stage, LAYERS[stage], tmp_path)
 
     assert max(errors(network, by_reference(network))) < 1e-5
+
+
+@pytest.mark.parametrize("stage", LAYERS)
+def test_a_layer_comes_back_from_onnx(stage: str, tmp_path: Path) -> None:
+    network = one_stage(stage, LAYERS[stage], tmp_path)
+    weights, inputs = random_weights(network), random_inputs(network, 2)
+    onnx.save(to_onnx(network, weights), tmp_path / "m.onnx")
+
+    report = importing.import_onnx(tmp_path / "m.onnx", tmp_path / "out")
+
+    back = api.one_network(report.spec)
+    ours, _ = interpret(build_inference(back), {**load_weights(report.weights), **inputs})
+    theirs, _ = interpret(build_inference(network), {**weights, **inputs})
+    assert relative_error(ours, theirs) < 1e-5
 
 
 def test_every_layer_is_exported() -> None:

@@ -33,10 +33,14 @@ class Block:
 
 
 class BlockFinder:
-    """Takes rows with groups, gives rows with calls of blocks; `blocks` collects these, each after those it calls."""
+    """Takes rows with groups, gives rows with calls of blocks; `blocks` collects these, each after those it calls.
 
-    def __init__(self) -> None:
+    Without `keeps_numbers`, a lone layer that is number 0 of its scope takes the scope's label.
+    """
+
+    def __init__(self, *, keeps_numbers: bool) -> None:
         self.blocks: list[Block] = []
+        self.keeps_numbers = keeps_numbers
 
     def resolve(self, rows: Sequence[Row]) -> list[Row]:
         """The rows without groups, but for those that are written in place: they keep their label, settled."""
@@ -60,8 +64,10 @@ class BlockFinder:
             found = next((b for b in small if uses[b.name] > 1 or not _is_long(b.body)), None)
             if found is None:
                 return rows
-            self.blocks = [replace(b, body=_written_out(b.body, found)) for b in self.blocks if b is not found]
-            rows = [_written_out(row, found) for row in rows]
+            self.blocks = [
+                replace(b, body=_written_out(b.body, found, self.keeps_numbers)) for b in self.blocks if b is not found
+            ]
+            rows = [_written_out(row, found, self.keeps_numbers) for row in rows]
 
     def _resolved(self, family: list[Group]) -> Iterator[tuple[Group, Row]]:
         """What stands for each group of one form: a call of the block that they share, or the group itself, settled."""
@@ -70,7 +76,7 @@ class BlockFinder:
         is_worth = (len(family) - 1) * (length - 25) > WORTH if len(family) > 1 else _is_long(bodies[0])
         if not is_worth or (len(family) == 1 and family[0].label is None):
             for group in family:
-                yield group, _in_place(group)
+                yield group, _in_place(group, self.keeps_numbers)
             return
         shared = _Shared(bodies)
         name = self._unique(_block_name(family))
@@ -187,20 +193,22 @@ def _named(found: Mapping[tuple[Any, ...], str]) -> dict[tuple[Any, ...], str]:
     return names
 
 
-def _written_out(row: Row, block: Block) -> Row:
+def _written_out(row: Row, block: Block, keeps_numbers: bool) -> Row:
     """A row with the body of a block in the place of its calls."""
     parts: list[Part] = []
     for part in row:
         match part:
             case Call(keyword=keyword) if keyword == block.name:
                 body = _with_arguments(block.body, part.arguments)
-                parts += body if part.label is None else _in_place(Group(part.label, "", body))
+                parts += body if part.label is None else _in_place(Group(part.label, "", body), keeps_numbers)
             case Call():
                 parts.append(part)
             case Group():
-                parts.append(replace(part, body=_written_out(part.body, block)))
+                parts.append(replace(part, body=_written_out(part.body, block, keeps_numbers)))
             case Parallel():
-                parts.append(replace(part, branches=tuple(_written_out(b, block) for b in part.branches)))
+                parts.append(
+                    replace(part, branches=tuple(_written_out(b, block, keeps_numbers) for b in part.branches))
+                )
     return tuple(parts)
 
 
@@ -267,14 +275,15 @@ def _replaced(row: Row, made: Mapping[int, Row]) -> Row:
     return tuple(parts)
 
 
-def _in_place(group: Group) -> Row:
+def _in_place(group: Group, keeps_numbers: bool) -> Row:
     """A group that becomes no block: its parts where it has no label, one label for one layer, else a scope."""
     if group.label is None:
         return group.body
     weighty = [p for p in group.body if not isinstance(p, Call) or p.label is not None or p.keyword[0].isupper()]
     first = group.body[0]
     if isinstance(first, Call) and weighty in ([], [first]) and not group.label.isdigit():
-        has_name = first.label is not None and first.label.isidentifier()
+        label = first.label or ""
+        has_name = label.isidentifier() or (keeps_numbers and label.isdigit())
         if not has_name and (weighty or len(group.body) == 1):
             return (replace(first, label=group.label), *group.body[1:])
     return (replace(group, is_settled=True),)

@@ -36,6 +36,7 @@ def names(flows: Iterable[Flow], producer: str) -> dict[int, Name]:
     paths = {id(f): _path_of_node(f, producer) or _path_of_weight(f) for f in calls}
     _drop_shared_root(paths)
     scopes = {path[:n] for path in paths.values() if path for n in range(1, len(path))}
+    keywords = {f.layer.keyword for f in calls if f.layer is not None}
     found: dict[int, Name] = {}
     for flow in calls:
         path = paths[id(flow)]
@@ -46,7 +47,7 @@ def names(flows: Iterable[Flow], producer: str) -> dict[int, Name]:
         elif path in scopes:
             found[id(flow)] = Name(path, flow.layer.keyword if flow.layer else None, True)
         else:
-            found[id(flow)] = Name(path[:-1], _label(flow, path[-1], producer), True)
+            found[id(flow)] = Name(path[:-1], _label(flow, path[-1], producer, keywords), True)
     return _numbered(found)
 
 
@@ -89,10 +90,10 @@ def _path_of_node(flow: Flow, producer: str) -> tuple[str, ...]:
     return tuple(piece for part in parts for piece in part.split("."))
 
 
-def _label(flow: Flow, last: str, producer: str) -> str | None:
-    """A layer's label; None where it is the name that a layer without label has anyway, or that of a weightless module."""
-    keyword = flow.layer.keyword if flow.layer else ""
-    if re.fullmatch(rf"{keyword}_\d+", last):
+def _label(flow: Flow, last: str, producer: str, keywords: set[str]) -> str | None:
+    """A layer's label; None where it is one that layers without label have anyway, or that of a weightless module."""
+    stem, _, number = last.rpartition("_")
+    if stem in keywords and number.isdigit():
         return None
     if not flow.weights and not last.isdigit() and producer != "dlc":
         return None

@@ -44,9 +44,10 @@ def write(reading: Reading, producer: str, name: str) -> Spec:
     """A spec of a graph: blocks found again, labels kept, all else as chains."""
     reading = regrouped(reading)
     made = statements(reading)
-    grouping = Grouping(names(reading.flows, producer), fills=all(map(is_telling, reading.flows)))
+    is_named = all(map(is_telling, reading.flows))
+    grouping = Grouping(names(reading.flows, producer), fills=is_named)
     lines = [line for statement in made for line in _lines(statement.line)]
-    finder = BlockFinder()
+    finder = BlockFinder(keeps_numbers=is_named)
     rows = with_own_labels(finder.resolve([grouping.row(line.chain) for line in lines]))
     blocks = [replace(b, body=with_own_labels([b.body])[0]) for b in finder.blocks]
     by_line = {id(line): row for line, row in zip(lines, rows, strict=True)}

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,24 +30,6 @@ IMPORTS = "\n".join([f'import "{name}.dlspec" as {name}' for name in SPECS] + ['
 RATE = 4096.0  # weight - RATE * gradient: the gradient is read back with little of the weight's rounding
 HEAD = 0.3  # what an auxiliary output's loss counts
 CLEAR = 1e-5  # float32 errs by a tenth of it
-
-
-@pytest.fixture(scope="session")
-def torchvision_models() -> ModuleType:
-    """torchvision's Python definitions. Its compiled operators do not load beside every build of torch, and no network
-    here needs them: they are declared, so that the import finds them."""
-    try:
-        import torchvision.models as models
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")  # keeps what it declares for as long as it lives
-        for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
-            library.define(f"{name}(Tensor x) -> Tensor")
-            if not name.endswith("nms"):
-                library.define(f"_{name}_backward(Tensor x) -> Tensor")
-        import torchvision.models as models
-
-        models.declared = library
-    return models
 
 
 @pytest.fixture
