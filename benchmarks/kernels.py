@@ -56,37 +56,6 @@ def least(function: Callable[[], Any], repeats: int) -> float:
     return best
 
 
-PEAK = """
-@T.prim_func(private=True, s_tir=True)
-def peak(c: T.Buffer(({tasks}, {vectors}, {lanes}), "float32")):
-    for p in T.parallel({tasks}):
-        with T.sblock("registers"):
-            sums = T.sblock_alloc_buffer(({vectors}, {lanes}), "float32", scope="local")
-            for i in T.unroll({vectors}):
-                for j in T.vectorized({lanes}):
-                    sums[i, j] = c[p, i, j]
-            for k in range({turns}):
-                for i in T.unroll({vectors}):
-                    for j in T.vectorized({lanes}):
-                        sums[i, j] = sums[i, j] * T.float32(0.999) + T.float32(1.5)
-            for i in T.unroll({vectors}):
-                for j in T.vectorized({lanes}):
-                    c[p, i, j] = sums[i, j]
-"""
-
-
-def peak(target: Any, threads: int) -> float:
-    """GFLOP/s of multiply-adds on registers alone, all threads."""
-    import tvm
-
-    turns, vectors = 200_000, 24 if target.registers > 16 else 10
-    text = PEAK.format(tasks=threads, vectors=vectors, lanes=target.lanes, turns=turns)
-    function = tvm.script.from_source(text).with_attr("global_symbol", "peak")
-    run = tvm.compile(function, target.tvm)["peak"]
-    array = tvm.runtime.tensor(np.zeros((threads, vectors, target.lanes), np.float32))
-    return 2 * threads * vectors * target.lanes * turns / least(lambda: run(array), 20) / 1e9
-
-
 def kernel(op: Any, types: tuple[Any, ...], target: Any) -> Callable[[], Any]:
     """A call of the compiled op on random operands."""
     import tvm
@@ -120,6 +89,7 @@ def main() -> None:
     os.environ["TVM_NUM_THREADS"] = str(options.threads)
     os.environ["TVM_BIND_THREADS"] = "0"
 
+    from dlc.compiler.codegen.peaks import machine_peaks
     from dlc.compiler.codegen.schedules.cpu.tiles import weight_block
     from dlc.compiler.codegen.target import CpuTarget, Target
     from dlc.compiler.ir import TensorType
@@ -134,7 +104,7 @@ def main() -> None:
 
     target = Target.parse("cpu")
     assert isinstance(target, CpuTarget)
-    most = peak(target, options.threads)
+    most = machine_peaks(options.threads).flops / 1e9
     print(f"{target.mcpu}, {options.threads} threads, peak {most:.0f} GFLOP/s")
 
     def row(name: str, op: Any, types: tuple[Any, ...], flops: float) -> None:

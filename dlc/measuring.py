@@ -1,17 +1,16 @@
-"""Using and measuring compiled models: classify files, error on a data set, latency and throughput, targets."""
+"""Using compiled models: classify files, error on a data set, targets."""
 
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlc.api import compile_network, one_network, vocabulary
+from dlc.api import vocabulary
 from dlc.compiler.errors import DlcError
 from dlc.loading import load
 from dlc.runtime.atomic import read_fault
@@ -20,7 +19,7 @@ from dlc.runtime.data.sources.base import Source, Split
 from dlc.runtime.device import cuda_device, machine
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.names import suggest
-from dlc.runtime.plan import BATCH, TensorSpec
+from dlc.runtime.plan import TensorSpec
 from dlc.runtime.session import Results, Session
 from dlc.runtime.training.evaluate import evaluate as measure
 from dlc.runtime.training.metrics.error import Error
@@ -164,61 +163,6 @@ def _fitted(net: Session, spec: TensorSpec, array: np.ndarray, size: tuple[int, 
     if array.ndim == len(spec.shape) - 1:
         return array[None]
     return array
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Latency and throughput: milliseconds per call, and per kernel where asked for."""
-
-    median_ms: float
-    best_ms: float
-    images_per_second: float
-    runs: int
-    layers: list[dict[str, Any]] = field(default_factory=list)
-
-
-def bench(
-    model_file: str | Path,
-    *,
-    model: str | None = None,
-    batch: int = 1,
-    seconds: float = 2.0,
-    layers: bool = False,
-    threads: int | None = None,
-) -> Bench:
-    """Calls a model on random numbers for a while. A spec is compiled first, with fresh weights."""
-    path = Path(model_file)
-    if path.suffix == ".dlspec":
-        net = compile_network(one_network(path, model=model), threads=threads)
-    elif model is not None:
-        raise RuntimeFault("R0217", f"{path} is no spec: it holds one model", help="leave --model out")
-    else:
-        net = load(path, threads)
-    generator = np.random.default_rng(0)
-    arrays = [_random(spec, batch, generator) for spec in net.inputs]
-    net(*arrays)
-    times: list[float] = []
-    stop = time.perf_counter() + seconds
-    while not times or time.perf_counter() < stop:
-        started = time.perf_counter()
-        net(*arrays)
-        times.append(time.perf_counter() - started)
-    median = statistics.median(times)
-    rows = [
-        {
-            "layer": s.layer,
-            "what": s.what,
-            "ms": s.seconds * 1e3,
-            "gflops": s.flops / s.seconds / 1e9 if s.seconds else 0.0,
-        }
-        for s in (net.profile(*arrays, repeats=max(10, min(len(times), 200))) if layers else ())
-    ]
-    return Bench(median * 1e3, min(times) * 1e3, batch / median, len(times), rows)
-
-
-def _random(spec: TensorSpec, batch: int, generator: np.random.Generator) -> np.ndarray:
-    shape = tuple(batch if extent == BATCH else extent for extent in spec.shape)
-    return generator.standard_normal(shape).astype(spec.dtype)
 
 
 def targets() -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,9 @@ from dlc.figures.family import families, family_tables
 from dlc.figures.table import Table as Figure
 from dlc.figures.table import table
 from dlc.runtime.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    from dlc.compiler.codegen.peaks import Peaks
 
 
 def diagnostic(d: Diagnostic) -> dict[str, Any]:
@@ -127,21 +130,35 @@ def print_layers(net: Network) -> None:
     _console().print(table)
 
 
-def print_profile(rows: Sequence[Mapping[str, Any]], total_ms: float) -> None:
-    """Prints the table of a profile: one row per kernel with its time, share of the sum and GFLOP/s."""
+def print_profile(rows: Sequence[Mapping[str, Any]], total_ms: float, peaks: Peaks) -> None:
+    """Prints the table of a profile: one row per kernel with its time, rates, and share of the machine's peak."""
     table = Table()
     for heading in ("layer", "kernel"):
-        table.add_column(heading)
-    for heading in ("ms", "share", "GFLOP/s"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, overflow="fold")
+    for heading in ("ms", "of all", "GFLOP/s", "GB/s", "of the peak"):
+        table.add_column(heading, justify="right", no_wrap=True)
     whole = sum(row["ms"] for row in rows) or 1.0
     for row in rows:
-        rate = f"{row['gflops']:.1f}" if row["gflops"] else ""
-        table.add_row(row["layer"], row["what"], f"{row['ms']:.4f}", f"{row['ms'] / whole:.1%}", rate)
+        memory = row["bound"] == "memory"
+        table.add_row(
+            row["layer"],
+            row["what"],
+            f"{row['ms']:.4f}",
+            f"{row['ms'] / whole:.1%}",
+            f"{row['gflops']:.1f}" if row["gflops"] else "",
+            f"{row['gbps']:.1f}" if memory else "",
+            f"{row['share']:.0%}" + (" memory" if memory else ""),
+        )
     table.add_section()
-    table.add_row("sum", "", f"{whole:.4f}", "", "")
-    table.add_row("whole call", "", f"{total_ms:.4f}", "", "")
-    _console().print(table)
+    table.add_row("sum", "", f"{whole:.4f}", "", "", "", "")
+    table.add_row("whole call", "", f"{total_ms:.4f}", "", "", "", "")
+    console = _console()
+    console.print(table)
+    console.print(
+        f"this machine's peak on {peaks.threads} cores: {peaks.flops / 1e9:.0f} GFLOP/s in registers, "
+        f"{peaks.bytes / 1e9:.1f} GB/s from memory" + (" (measured on a busy machine)" if peaks.disturbed else ""),
+        highlight=False,
+    )
 
 
 def _console() -> Console:

@@ -27,20 +27,22 @@ from dlc.runtime.binding import PLANS, Binder, Bound, Kernel, Workspace, variant
 from dlc.runtime.device import require_device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.library import load_runtime
-from dlc.runtime.memory import MemoryPlan, plan_memory, resolve_shape
+from dlc.runtime.memory import MemoryPlan, plan_memory, resolve_shape, slot_bytes
 from dlc.runtime.names import suggest
 from dlc.runtime.plan import BATCH, Program
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """What one step of a program took: median seconds of a run, and its multiplications and additions."""
+    """What one step of a program took: median seconds of a run, its multiplications and additions, and `moved`, the bytes of
+    the tensors that it reads and writes."""
 
     layer: str
     what: str
     kernel: str
     seconds: float
     flops: int
+    moved: int
 
 
 class Executor:
@@ -168,7 +170,14 @@ class Executor:
             pool.leave()
         seconds = np.median(times[1:], axis=0)
         return [
-            StepTime(s.layer, s.what, variant(s.kernel, s.kernel_one, batch), float(t), s.flops * batch + s.flops_fixed)
+            StepTime(
+                s.layer,
+                s.what,
+                variant(s.kernel, s.kernel_one, batch),
+                float(t),
+                s.flops * batch + s.flops_fixed,
+                sum(slot_bytes(self.program.slots[i], batch) for i in s.slots),
+            )
             for s, t in zip(self.program.steps, seconds, strict=True)
         ]
 

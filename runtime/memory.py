@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from dlc.runtime.plan import BATCH, Program
+from dlc.runtime.plan import BATCH, Program, Slot
 
 ALIGNMENT = 64
 """Kernels read and write whole vectors: every tensor starts at a multiple of this many bytes."""
@@ -23,6 +23,11 @@ def item_bytes(dtype: str) -> int:
 def resolve_shape(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
     """The shape with the number of samples filled in."""
     return (batch, *shape[1:]) if shape and shape[0] == BATCH else shape
+
+
+def slot_bytes(slot: Slot, batch: int) -> int:
+    """Bytes of a tensor."""
+    return prod(resolve_shape(slot.shape, batch)) * item_bytes(slot.dtype)
 
 
 def aligned(size: int) -> int:
@@ -67,7 +72,7 @@ def lifetimes(program: Program, batch: int) -> list[Lifetime]:
                 last[slot.storage] = number
     for slot in slots:
         if slot.storage in first and slot.place == "arena":
-            size = aligned(prod(resolve_shape(slot.shape, batch)) * item_bytes(slot.dtype))
+            size = aligned(slot_bytes(slot, batch))
             sizes[slot.storage] = max(sizes.get(slot.storage, 0), size)
     return [Lifetime(s, sizes[s], first[s], last[s]) for s in first]
 

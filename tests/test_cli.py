@@ -237,6 +237,8 @@ WRONG_USAGE = {
     "missing argument": ["compile"],
     "batch of nothing": ["bench", LENET, "--batch", "0"],
     "threads in words": ["bench", LENET, "--threads", "two"],
+    "a recipe, but no training": ["bench", LENET, "--recipe", "LeNet5OnMini"],
+    "training with a batch of its own": ["bench", LENET, "--train", "--batch", "2"],
 }
 
 

@@ -232,7 +232,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 def _remembered(target: CpuTarget, cache: Cache) -> CpuTarget:
     """The target with its facts out of the cache, or found and put there."""
-    processor = target.cpu or _this_processor()
+    processor = target.cpu or this_processor()
     if not processor:
         return target
     key = hashlib.sha256(f"{target.mtriple} {processor} {compiler_version()}".encode()).hexdigest()
@@ -246,7 +246,7 @@ def _remembered(target: CpuTarget, cache: Cache) -> CpuTarget:
     return replace(target, known=facts)
 
 
-def _this_processor() -> str:
+def this_processor() -> str:
     """What the system says about this machine's first processor, but for what changes: clock, place. "" if nothing."""
     try:
         block = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]

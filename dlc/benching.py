@@ -1,0 +1,145 @@
+"""`dlc bench`: latency and throughput of a model or a training step, and what each kernel makes of the machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlc.api import compile_network, one_network, recipe_of
+from dlc.compiler.codegen.cache import BuildOptions, user_cache
+from dlc.loading import load
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.executor import StepTime
+from dlc.runtime.plan import BATCH, TensorSpec
+from dlc.runtime.session import Session
+
+if TYPE_CHECKING:
+    from dlc.compiler.codegen.peaks import Peaks
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Milliseconds per call of `batch` samples; with `layers`, a row for each kernel (see `kernel_rows`) and the machine's
+    peaks."""
+
+    batch: int
+    median_ms: float
+    best_ms: float
+    images_per_second: float
+    runs: int
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    peaks: Peaks | None = None
+
+
+def bench(
+    model_file: str | Path,
+    *,
+    model: str | None = None,
+    batch: int = 1,
+    seconds: float = 2.0,
+    layers: bool = False,
+    threads: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Bench:
+    """Calls a model on random numbers for a while. A spec is compiled first, with fresh weights."""
+    path = Path(model_file)
+    if path.suffix == ".dlspec":
+        net = compile_network(one_network(path, model=model), threads=threads, progress=progress)
+    elif model is not None:
+        raise RuntimeFault("R0217", f"{path} is no spec: it holds one model", help="leave --model out")
+    else:
+        net = load(path, threads)
+    arrays = _arrays(net, batch)
+    times = _times(lambda: net(*arrays), seconds)
+    profile = net.profile(*arrays, repeats=_repeats(times)) if layers else []
+    return _bench(batch, times, profile, threads if layers else None, layers)
+
+
+def bench_step(
+    spec: str | Path,
+    *,
+    recipe: str | None = None,
+    seconds: float = 2.0,
+    layers: bool = False,
+    threads: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Bench:
+    """Makes training steps of a recipe on random samples for a while: forward, backward, update. No data is read."""
+    from dlc.training import TrainingSession
+
+    plan = recipe_of(spec, recipe)
+    session = TrainingSession(plan, threads=threads, options=BuildOptions(user_cache(), progress))
+    generator = np.random.default_rng(0)
+    feeds = {s.name: _random(s, plan.batch, generator) for s in session.step.program.inputs}
+    times = _times(lambda: session.step.run(feeds), seconds)
+    return _bench(plan.batch, times, session.profile(_repeats(times)) if layers else [], threads, layers)
+
+
+def kernel_rows(profile: Sequence[StepTime], peaks: Peaks) -> list[dict[str, Any]]:
+    """For each kernel: `layer`, `what`, `ms`, `gflops`, `gbps`, what bounds it ("compute" or "memory"), and `share`, the part of
+    the machine's peak in that which it reaches.
+
+    A kernel is bound by what would take it longer at the machine's peak. Operations are those of the direct algorithm, bytes
+    those of the tensors that it reads and writes, once each: Winograd's convolutions, and kernels whose tensors lie in a
+    cache, may have shares above 1.
+    """
+    rows = []
+    for step in profile:
+        seconds = max(step.seconds, 1e-9)
+        compute, memory = step.flops / peaks.flops, step.moved / peaks.bytes
+        rows.append(
+            {
+                "layer": step.layer,
+                "what": step.what,
+                "ms": step.seconds * 1e3,
+                "gflops": step.flops / seconds / 1e9,
+                "gbps": step.moved / seconds / 1e9,
+                "bound": "compute" if compute >= memory else "memory",
+                "share": max(compute, memory) / seconds,
+            }
+        )
+    return rows
+
+
+def _bench(batch: int, times: list[float], profile: Sequence[StepTime], threads: int | None, layers: bool) -> Bench:
+    peaks, median = None, statistics.median(times)
+    if layers:
+        from dlc.compiler.codegen.peaks import machine_peaks
+
+        peaks = machine_peaks(threads, user_cache())
+    rows = kernel_rows(profile, peaks) if peaks is not None else []
+    return Bench(batch, median * 1e3, min(times) * 1e3, batch / median, len(times), rows, peaks)
+
+
+def _times(call: Callable[[], Any], seconds: float) -> list[float]:
+    call()
+    times: list[float] = []
+    stop = time.perf_counter() + seconds
+    while not times or time.perf_counter() < stop:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def _repeats(times: list[float]) -> int:
+    return max(5, min(len(times), 200))
+
+
+def _arrays(net: Session, batch: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [_random(spec, batch, generator) for spec in net.inputs]
+
+
+def _random(spec: TensorSpec, batch: int, generator: np.random.Generator) -> np.ndarray:
+    """Random numbers for an input; zeros for labels and for what else is whole or steers training (a rate of 0)."""
+    shape = tuple(batch if extent == BATCH else extent for extent in spec.shape)
+    if spec.name.startswith("train.") or np.dtype(spec.dtype).kind != "f":
+        return np.zeros(shape, spec.dtype)
+    return generator.standard_normal(shape).astype(spec.dtype)
