@@ -230,7 +230,7 @@ a -> flatten -> dropout(0.2) -> out: linear(4) -> output y
         ("rmsprop(lr=0.01)", "hinge(y) + mean_squared_error(aux)", "regularize decay(0.1)"),
         (
             "sgd(lr=0.05, momentum=0.9, nesterov=true)",
-            "cross_entropy(y)",
+            "cross_entropy(y) + cross_entropy(aux)",
             "optimizer adamw(lr=0.01) for out.*\n    regularize clip_norm(0.5)",
         ),
     ],

@@ -20,7 +20,6 @@ from dlc.compiler.export.model import to_onnx
 from dlc.compiler.folding import folding
 from dlc.compiler.network import Network
 from dlc.runtime.artifact import Artifact, load_artifact, read_manifest, save_artifact
-from tests.models.conftest import torchvision_models
 from tests.test_export import (
     FILES,
     SPECS,
@@ -33,7 +32,7 @@ from tests.test_export import (
     small_specs,
 )
 
-__all__ = ["small_specs", "torchvision_models"]
+__all__ = ["small_specs"]
 
 SMALL = """
 block Unit(channels) = conv: conv(channels, 3, pad=1, bias=false) -> bn: batch_norm -> relu

@@ -24,9 +24,7 @@ from dlc.runtime.artifact import Artifact, Variant, load_artifact, save_artifact
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.session import Session
 from dlc.runtime.session import load as load_alone
-from tests.models.conftest import IMPORTS, settle, torchvision_models
-
-__all__ = ["torchvision_models"]
+from tests.models.conftest import IMPORTS, settle
 
 CONVOLUTIONAL = """
 model Net {
