@@ -95,6 +95,8 @@ class Trainer:
         Raises RuntimeFault where training diverges, the disk is full, or the checkpoint belongs to another recipe;
         Interrupted after SIGINT or SIGTERM. The last good checkpoint stays in all these cases.
         """
+        for note in self.data.notes:
+            self._progress.note(note)
         state = self._restored() if resume else None
         if state is None:
             state = self._begun(resume)
