@@ -17,9 +17,13 @@ from dlc.runtime.data.sources.base import Split
 from dlc.runtime.data.streams import permutation
 from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.threads import available
 
 AHEAD = 3
 """Batches that wait, finished or begun, in front of the step, beside those that the workers make."""
+
+MOST_WORKERS = 8
+"""Threads that make batches where that is work, and cores are many."""
 
 BLOCK = 32
 """Batches whose random places are made at once: numpy's calls cost more than the numbers of one batch do."""
@@ -77,12 +81,14 @@ class Loader:
         """The batch of one step, counted from 0 over all epochs."""
         return self._finish(self._begin(step))
 
-    def batches(self, start: int, stop: int, workers: int = 1) -> Generator[Batch]:
+    def batches(self, start: int, stop: int, workers: int | None = None) -> Generator[Batch]:
         """The batches of the steps from `start` to before `stop`, in order, made ahead by threads; by the caller's with
-        `workers` 0. Their number makes no difference to any batch.
+        `workers` 0, by as many as suit the work and the machine with None. Their number makes no difference to any batch.
 
         What goes wrong in a thread is raised here; closing the iterator ends the threads.
         """
+        if workers is None:
+            workers = 1 if self._augmenter.brief else max(1, min(MOST_WORKERS, available() // 4))
         if workers < 1:
             yield from map(self.at, range(start, stop))
             return
