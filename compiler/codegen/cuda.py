@@ -1,15 +1,17 @@
-"""Machine code for NVIDIA GPUs, made without one: TVM's CUDA source goes through NVRTC, the cubin into the library.
+"""Machine code for NVIDIA GPUs, made without one: TVM's CUDA source goes through NVRTC, the machine code into the library.
 
 Without a CUDA driver on the machine TVM keeps the source, to be compiled where it is loaded. The library made here holds
 the machine code in its place, in the form that TVM's CUDA runtime reads: its device module is stored as format, functions,
-code, and format and code are exchanged.
+code, and format and code are exchanged. For one compute capability the code is a cubin; for the portable target it is a fat
+binary of several cubins and of PTX, from which drivers make code for GPUs that came later.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,9 @@ _PREAMBLE = """#include <cuda/std/cstdint>
 #define INFINITY (::cuda::std::numeric_limits<float>::infinity())
 #endif
 """
+
+_PTX_VERSION = b"8.0"
+"""The version of PTX that came with CUDA 12.0."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,15 @@ class CudaCode:
         return str(device.inspect_source("cuda"))
 
     @cached_property
-    def cubin(self) -> bytes:
-        """The kernels' machine code: an ELF image for one compute capability. Raises DlcError without CUDA's packages."""
-        return compile_source(self.source, self.target.arch)
+    def image(self) -> tuple[str, bytes]:
+        """The kernels' machine code and its form: a "cubin" for one compute capability, a "fatbin" for several.
+
+        Raises DlcError without CUDA's packages.
+        """
+        made = [compile_source(self.source, architecture) for architecture in self.target.architectures]
+        if not self.target.is_portable:
+            return "cubin", made[0].cubin
+        return "fatbin", fat_binary(made)
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel, callable in this process on a machine with a GPU."""
@@ -68,7 +79,7 @@ class CudaCode:
         """A shared object with the launching code and the cubin. The same graph gives the same bytes."""
         host = self.target.host
         packed = bytes(_ffi_api.ModulePackImportsToTensor(self.executable.mod).numpy())
-        packed = with_cubin(packed, self.source.encode(), self.cubin)
+        packed = with_image(packed, self.source.encode(), *self.image)
         with tempfile.TemporaryDirectory() as folder:
             self.executable.mod.write_to_file(str(Path(folder, "host.o")))
             data = Path(folder, "device.ll")
@@ -79,8 +90,17 @@ class CudaCode:
             return link(folder, ["host.o", "device.o"], host)
 
 
-def compile_source(source: str, architecture: str) -> bytes:
-    """The cubin of CUDA C++ for one compute capability ("sm_90"), by NVRTC.
+@dataclass(frozen=True)
+class DeviceCode:
+    """CUDA C++ compiled for one compute capability ("sm_90"): an ELF image, and the PTX that it was made from."""
+
+    architecture: str
+    cubin: bytes
+    ptx: bytes
+
+
+def compile_source(source: str, architecture: str) -> DeviceCode:
+    """CUDA C++ compiled for one compute capability, by NVRTC.
 
     Raises DlcError where the packages of the extra `cuda` are missing.
     """
@@ -108,25 +128,51 @@ def compile_source(source: str, architecture: str) -> bytes:
     options += [f"-D__NV_SILENCE_HOST_DEPRECATION_{end}=" for end in ("BEGIN", "END")]
     try:
         check(*nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options]))
-        code = bytearray(check(*nvrtc.nvrtcGetCUBINSize(program)))
-        check(*nvrtc.nvrtcGetCUBIN(program, code))
+        cubin = bytearray(check(*nvrtc.nvrtcGetCUBINSize(program)))
+        check(*nvrtc.nvrtcGetCUBIN(program, cubin))
+        ptx = bytearray(check(*nvrtc.nvrtcGetPTXSize(program)))
+        check(*nvrtc.nvrtcGetPTX(program, ptx))
     finally:
         nvrtc.nvrtcDestroyProgram(program)
-    return bytes(code)
+    return DeviceCode(architecture, bytes(cubin), bytes(ptx))
+
+
+def fat_binary(codes: Sequence[DeviceCode]) -> bytes:
+    """One image with the machine code for each compute capability, and the first's PTX for GPUs that came later.
+
+    The PTX says which version of the language it is written in, and drivers refuse versions newer than they are. NVRTC
+    names its own; what it writes for these kernels is in the language since `_PTX_VERSION`, which is put in its place.
+    """
+    _headers()
+    from cuda.bindings import nvfatbin
+
+    options = ["-64", "-host=linux"]
+    handle = nvfatbin.create(options, len(options))
+    try:
+        for code in codes:
+            nvfatbin.add_cubin(handle, code.cubin, len(code.cubin), code.architecture[3:], "kernels")
+        ptx = re.sub(rb"(?m)^\.version .*$", b".version " + _PTX_VERSION, codes[0].ptx)
+        nvfatbin.add_ptx(handle, ptx, len(ptx), codes[0].architecture[3:], "kernels", "")
+        image = bytearray(nvfatbin.size(handle))
+        nvfatbin.get(handle, image)
+    finally:
+        nvfatbin.destroy(handle)
+    return bytes(image)
 
 
 def _headers() -> Path:
     """The folder of CUDA's headers in NVIDIA's Python packages."""
     missing = None
     try:
-        found = importlib.util.find_spec("cuda.bindings.nvrtc") and importlib.util.find_spec("nvidia.cu13")
+        found = importlib.util.find_spec("cuda.bindings.nvfatbin") and importlib.util.find_spec("nvidia.cu13")
     except ModuleNotFoundError:
         found = None
     if found:
         for folder in found.submodule_search_locations or ():
             include = Path(folder, "include")
-            wanted = ("cuda_runtime.h", "cccl/cuda/std/cstdint", "crt/host_defines.h")
-            missing = [name for name in wanted if not (include / name).exists()]
+            wanted = ["include/cuda_runtime.h", "include/cccl/cuda/std/cstdint", "include/crt/host_defines.h"]
+            wanted += ["lib/libnvrtc.so.13", "lib/libnvfatbin.so.13"]
+            missing = [name for name in wanted if not Path(folder, name).exists()]
             if not missing:
                 return include
     what = f" ({missing[0]} is not there)" if missing else ""
@@ -135,8 +181,8 @@ def _headers() -> Path:
     )
 
 
-def with_cubin(packed: bytes, source: bytes, cubin: bytes) -> bytes:
-    """TVM's packed device module with its CUDA source exchanged for machine code.
+def with_image(packed: bytes, source: bytes, form: str, image: bytes) -> bytes:
+    """TVM's packed device module with its CUDA source exchanged for machine code of a form ("cubin", "fatbin").
 
     The form is: total length; …; "cuda" and the module's length; the module: "cuda" (its format), …, the source. Strings
     and byte strings follow their length in 8 bytes, little-endian.
@@ -157,7 +203,7 @@ def with_cubin(packed: bytes, source: bytes, cubin: bytes) -> bytes:
         or int.from_bytes(length, "little") != len(packed) - len(before) - 20
     ):
         raise AssertionError("TVM packs device modules in another form than this version of dlc knows")
-    body = string(b"cubin") + functions + string(cubin)
+    body = string(form.encode()) + functions + string(image)
     content = before[8:] + kind + string(body)
     return string(content)
 

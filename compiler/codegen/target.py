@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import difflib
 import hashlib
 import importlib
@@ -29,8 +28,8 @@ TARGETS = {
     "x86-64-v3": "x86-64 with AVX2 and FMA",
     "x86-64-v4": "x86-64 with AVX-512",
     "aarch64": "64-bit ARM with NEON",
-    "cuda": "this machine's NVIDIA GPU",
-    "cuda:sm_NN": "NVIDIA GPUs of one compute capability, as in cuda:sm_90; needs no GPU to compile",
+    "cuda": "NVIDIA GPUs of compute capability 8.0 and up; needs no GPU to compile",
+    "cuda:sm_NN": "NVIDIA GPUs of one compute capability, as in cuda:sm_90",
 }
 """The spellings that `Target.parse` takes, with a line on each."""
 
@@ -273,23 +272,31 @@ def _cache_size(level: int) -> int:
     return 0
 
 
+PORTABLE = ("sm_80", "sm_90")
+"""What `cuda` is compiled for: machine code runs on later minor versions too (8.6, 8.9), and for newer GPUs the driver
+translates the portable form (PTX) of the first."""
+
+
 @dataclass(frozen=True)
 class CudaTarget(Target):
-    """An NVIDIA GPU: `architecture` is its compute capability ("sm_90"; empty: this machine's GPU)."""
+    """NVIDIA GPUs: `architecture` is a compute capability ("sm_90"), or empty for all from 8.0 on."""
 
     architecture: str = ""
 
-    @cached_property
+    @property
+    def is_portable(self) -> bool:
+        """Made for every GPU from compute capability 8.0 on."""
+        return not self.architecture
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The compute capabilities to make machine code for."""
+        return PORTABLE if self.is_portable else (self.architecture,)
+
+    @property
     def arch(self) -> str:
-        """The compute capability to compile for. Raises DlcError where it is not given and no GPU is found."""
-        found = self.architecture or _local_gpu()
-        if not found:
-            raise DlcError.of(
-                "E0851",
-                "target 'cuda' means this machine's GPU, and no NVIDIA GPU was found",
-                help="name the architecture, for example cuda:sm_90",
-            )
-        return found
+        """The compute capability that kernels are written for: the least one."""
+        return self.architectures[0]
 
     @cached_property
     def host(self) -> CpuTarget:
@@ -305,17 +312,3 @@ class CudaTarget(Target):
     def tvm(self) -> Any:
         """TVM's object for the target."""
         return _tvm_target().Target({"kind": "cuda", "arch": self.arch}, host=self.host.tvm)
-
-
-def _local_gpu() -> str:
-    """The first GPU's compute capability, "" where there is no driver or no GPU."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-        if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-            return ""
-        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
-        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-    except (OSError, AttributeError):
-        return ""
-    return f"sm_{major.value}{minor.value}"

@@ -33,7 +33,7 @@ def machine_codes(library):
 
 @pytest.fixture
 def sm_90():
-    pytest.importorskip("cuda.bindings.nvrtc")
+    pytest.importorskip("cuda.bindings.nvfatbin")
     return Target.parse("cuda:sm_90")
 
 
@@ -49,8 +49,19 @@ def test_the_library_holds_machine_code_for_the_gpu(given, weight, sm_90):
 
     assert result.program.device == "cuda"
     assert machine_codes(library) == [EM_CUDA]
-    assert result.code.cubin in library
+    assert result.code.image[0] == "cubin" and result.code.image[1] in library
     assert b"__global__" not in library
+
+
+def test_the_portable_target_holds_code_for_two_architectures_and_ptx_for_later_ones(given, weight, sm_90):
+    code = compile_graph(graph(given, weight), Target.parse("cuda")).code
+    form, image = code.image
+
+    assert form == "fatbin" and image in code.library()
+    assert machine_codes(image) == [EM_CUDA, EM_CUDA]
+    for architecture in ("sm_80", "sm_90"):
+        assert cuda.compile_source(code.source, architecture).cubin in image
+    assert b"__global__" not in code.library()
 
 
 def test_the_same_graph_gives_the_same_library(given, weight, sm_90):
@@ -78,7 +89,7 @@ def test_without_nvidias_packages_the_error_names_the_command(given, weight, mon
 
 def test_packed_modules_of_another_form_are_not_guessed_at():
     with pytest.raises(AssertionError, match="another form"):
-        cuda.with_cubin(b"\0" * 64 + (6).to_bytes(8, "little") + b"source" + b"more", b"source", b"cubin")
+        cuda.with_image(b"\0" * 64 + (6).to_bytes(8, "little") + b"source" + b"more", b"source", "cubin", b"code")
 
 
 def shipped(name):

@@ -82,11 +82,12 @@ def test_cuda_names_its_architecture():
     assert target.lanes == 1
 
 
-def test_cuda_without_a_gpu_and_an_architecture_is_an_error(monkeypatch):
-    monkeypatch.setattr("dlc.compiler.codegen.target._local_gpu", lambda: "")
+def test_cuda_means_every_gpu_from_compute_capability_8_on():
+    target = Target.parse("cuda")
 
-    with pytest.raises(DlcError, match=r"E0851.*no NVIDIA GPU"):
-        _ = Target.parse("cuda").arch
+    assert target.is_portable
+    assert target.arch == "sm_80" == target.architectures[0]
+    assert not Target.parse("cuda:sm_90").is_portable
 
 
 def test_every_listed_target_is_described():
