@@ -15,7 +15,7 @@ from dlc.compiler.catalog import catalog
 from dlc.compiler.codegen.cache import BuildOptions, user_cache
 from dlc.compiler.errors import Diagnostic, DlcError, SpecWarning
 from dlc.compiler.frontend import Checked, Vocabulary
-from dlc.compiler.frontend.ast import dump
+from dlc.compiler.frontend.dump import dump
 from dlc.compiler.frontend.formatter import format_source
 from dlc.compiler.frontend.imports import read
 from dlc.compiler.frontend.parser import parse

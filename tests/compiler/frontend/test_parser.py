@@ -13,6 +13,7 @@ from lark import Token
 
 from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend import ast
+from dlc.compiler.frontend.dump import dump
 from dlc.compiler.frontend.parser import parse, parse_words
 from dlc.compiler.frontend.tables import Run
 from dlc.compiler.source import SourceFile
@@ -34,7 +35,7 @@ def _value(text: str) -> ast.Expression:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda p: p.stem)
 def test_the_tree_of_a_spec(path: Path, golden: Callable[[str, str], None]) -> None:
-    golden(ast.dump(_parse(path.read_text(encoding="utf-8"))), f"parse/{path.stem}.txt")
+    golden(dump(_parse(path.read_text(encoding="utf-8"))), f"parse/{path.stem}.txt")
 
 
 @pytest.mark.parametrize(
