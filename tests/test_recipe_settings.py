@@ -251,6 +251,26 @@ def test_gradients_are_clipped_as_torch_clips_them(
     assert_equal(weights(session), expected)
 
 
+def test_the_rate_is_given_at_each_step_and_compiled_into_none(recipe: Callable[..., Recipe]) -> None:
+    session = TrainingSession(recipe(optimizer="sgd(lr=0.1)"))
+    start = {name: array.copy() for name, array in session.arrays.items()}
+    images, labels = next(batches())
+    moves = []
+    for rate in (0.1, 0.2):
+        for name, array in start.items():
+            session.arrays[name][...] = array
+        session.step.run({"image": images, "train.labels": labels, "train.rate.0": np.float32(rate)} | counts(session))
+        moves.append(session.arrays["out.bias"] - start["out.bias"])
+
+    np.testing.assert_allclose(moves[1], 2 * moves[0], rtol=1e-4, atol=1e-7)
+
+
+def counts(session: TrainingSession) -> dict[str, np.ndarray]:
+    """The step's number and the seed, where the program asks for them."""
+    names = {spec.name for spec in session.step.program.inputs}
+    return {name: np.uint32(0) for name in ("train.step", "train.seed") if name in names}
+
+
 @dataclass(frozen=True)
 class Mixes:
     """Stands for an augmentation that mixes samples."""

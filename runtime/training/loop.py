@@ -106,7 +106,9 @@ class Trainer:
                 try:
                     self._train(state, request)
                 except RuntimeFault as fault:
-                    raise self._explained(fault, state.step) from fault
+                    if fault.code in (DIVERGED, NOT_FINITE) and self._make_watch is not None:
+                        raise self._explained(fault, state.step) from fault
+                    raise
                 finally:
                     self._progress.close()
         self._checkpoints.restore_best()
@@ -141,8 +143,6 @@ class Trainer:
 
         Training is made again from the checkpoint, which is exact, and measured before every step.
         """
-        if fault.code not in (DIVERGED, NOT_FINITE) or self._make_watch is None:
-            return fault
         self._progress.note(f"{fault.message}: looking for the layer where it began")
         state = self._checkpoints.restore()
         assert state is not None, "a run begins with a checkpoint"

@@ -54,6 +54,12 @@ def test_losses_are_a_weighted_sum_over_outputs(recipe: Callable[..., Recipe]) -
     assert made.losses[1].loss.label_smoothing == 0.1  # type: ignore[attr-defined]  # a field of this loss
 
 
+def test_metrics_look_at_the_first_judged_output_that_inference_has(recipe: Callable[..., Recipe]) -> None:
+    made = recipe(loss="0.3 * cross_entropy(aux) + cross_entropy(logits)")
+
+    assert made.scores == "logits"
+
+
 def test_weights_of_a_bracketed_sum_multiply(recipe: Callable[..., Recipe]) -> None:
     made = recipe(loss="0.5 * (cross_entropy(logits) + cross_entropy(aux) * 0.5)")
 
