@@ -42,3 +42,10 @@ def image_input(program: Program) -> str:
             "R0428", f"training feeds one input with images, but the network has {len(names)}: {', '.join(names)}"
         )
     return names[0]
+
+
+def main_labels(batch: Batch) -> np.ndarray:
+    """What metrics of training take for right, int32 [n]: of mixed samples the label with the larger share."""
+    if batch.mix is None:
+        return batch.labels
+    return np.where(batch.mix.share >= 0.5, batch.labels, batch.mix.labels)

@@ -23,7 +23,7 @@ from dlc.runtime.training.checkpoint import BEST, LAST, RESUME, Checkpoints, Tra
 from dlc.runtime.training.divergence import DIVERGED, NOT_FINITE, diverged
 from dlc.runtime.training.evaluate import evaluate
 from dlc.runtime.training.events import Events
-from dlc.runtime.training.feed import Feed, image_input
+from dlc.runtime.training.feed import Feed, image_input, main_labels
 from dlc.runtime.training.log import LAYERS, METRICS, RECIPE, Log
 from dlc.runtime.training.metrics.base import larger_is_better
 from dlc.runtime.training.metrics.error import Error
@@ -184,7 +184,8 @@ class Trainer:
         sums = state.sums
         values = {"loss": loss}
         if self._scores in outputs:
-            values |= {m.name: m.total(outputs[self._scores], batch.labels) for m in self._scalars}
+            labels = main_labels(batch)
+            values |= {m.name: m.total(outputs[self._scores], labels) for m in self._scalars}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
         state.step += 1
