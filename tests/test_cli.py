@@ -88,7 +88,7 @@ def test_check_reports_every_mistake_with_its_place(dlc: Dlc, tmp_path: Path) ->
 
     assert done.status == 1
     found = done.json["diagnostics"]
-    assert [set(d) for d in found] == [{"code", "message", "file", "line", "column", "help"}] * 2
+    assert [set(d) for d in found] == [{"code", "severity", "message", "file", "line", "column", "help"}] * 2
     assert [(d["line"], d["column"]) for d in found] == [(3, 10), (3, 31)]
     assert "conv" in found[0]["help"] and "linear" in found[1]["help"]
 
