@@ -70,3 +70,23 @@ def test_a_recipe_is_tested_from_the_spec(tmp_path):
     assert [line["rate"] for line in lines] == [p.rate for p in found.points]
     assert found.suggestion.steepest is not None
     assert 0.003 < found.suggestion.steepest < 1
+
+
+def test_the_command_refuses_rates_the_wrong_way_round_and_prints_what_it_found(tmp_path):
+    from pathlib import Path
+
+    from click.testing import CliRunner
+
+    import dlc
+    from dlc.cli import program
+
+    spec = str(Path(dlc.__file__).parent / "specs" / "lenet5.dlspec")
+    wrong = CliRunner().invoke(program, ["lr-find", spec, "--from", "1", "--to", "0.1"])
+    right = CliRunner().invoke(
+        program, ["lr-find", spec, "--from", "1e-4", "--steps", "30", "--out", str(tmp_path), "--json"]
+    )
+
+    assert wrong.exit_code == 2 and "--from 1 is not below --to 0.1" in wrong.output
+    assert right.exit_code == 0 and "the loss falls fastest at a rate of" in right.output
+    found = json.loads(right.output.splitlines()[-1])
+    assert set(found) == {"steepest", "careful", "steps", "file"}
