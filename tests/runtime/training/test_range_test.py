@@ -86,7 +86,7 @@ def test_the_command_refuses_rates_the_wrong_way_round_and_prints_what_it_found(
         program, ["lr-find", spec, "--from", "1e-4", "--steps", "30", "--out", str(tmp_path), "--json"]
     )
 
-    assert wrong.exit_code == 2 and "--from 1 is not below --to 0.1" in wrong.output
+    assert wrong.exit_code == 2 and "is not below" in wrong.output
     assert right.exit_code == 0 and "the loss falls fastest at a rate of" in right.output
     found = json.loads(right.output.splitlines()[-1])
-    assert set(found) == {"steepest", "careful", "steps", "file"}
+    assert set(found) >= {"steepest", "careful", "steps", "file"}
