@@ -90,11 +90,16 @@ def _write(targets: tuple[Path, Path], text: str, weights: Mapping[str, np.ndarr
 
 
 def model_name(wanted: str | None, graph: str, path: Path) -> str:
-    """The model's name: the wanted one, the graph's if it tells something, or the file's."""
-    if wanted is not None:
-        return wanted
+    """The model's name: the wanted one, the graph's if it tells something, or the file's.
+
+    Raises DlcError (E0876) for a wanted name that the language does not take.
+    """
     from dlc.compiler.importing.naming import identifier
 
+    if wanted is not None:
+        if identifier(wanted) != wanted:
+            raise DlcError.of("E0876", f"{wanted!r} is no name of a model", help="use letters, digits and underscores")
+        return wanted
     telling = graph and graph.lower() not in {"main_graph", "main", "graph", "torch_jit", "torch-jit-export", "model"}
     words = identifier((graph if telling else path.stem).replace("/", "_"), "Net").split("_")
     return "".join(word[:1].upper() + word[1:] for word in words)

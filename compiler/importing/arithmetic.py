@@ -15,7 +15,7 @@ from dlc.compiler.layers.arithmetic import Add, Multiply
 from dlc.compiler.layers.convolution import Conv, ConvTranspose
 from dlc.compiler.layers.geometry import pair
 from dlc.compiler.layers.linear import Linear
-from dlc.compiler.layers.normalization import BatchNorm
+from dlc.compiler.layers.normalization import BatchNorm, GroupNorm, InstanceNorm
 from dlc.compiler.layers.pooling import AvgPool, MaxPool, MinPool, Subsample
 from dlc.compiler.layers.rbf import Rbf
 from dlc.compiler.layers.shape import Reshape
@@ -146,6 +146,10 @@ def _shifted(site: Site, x: Flow, by: Known) -> Flow:
             if window is not None:
                 pool, image = window
                 return site.layer(Subsample(pool.kernel, pool.stride), image, weight=weights["weight"], bias=shifts)
+            norm = x.inputs[0]
+            if isinstance(norm.layer, GroupNorm | InstanceNorm) and not norm.layer.affine and not site.is_shared(norm):
+                affine = replace(norm.layer, affine=True)
+                return site.layer(affine, *norm.inputs, weight=weights["weight"], bias=shifts)
             return _again(site, x, Affine(), {**weights, "bias": shifts})
         case Affine():
             return _again(

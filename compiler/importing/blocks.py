@@ -35,11 +35,13 @@ class Block:
 class BlockFinder:
     """Takes rows with groups, gives rows with calls of blocks; `blocks` collects these, each after those it calls.
 
-    Without `keeps_numbers`, a lone layer that is number 0 of its scope takes the scope's label.
+    No block gets a name of `reserved`. Without `keeps_numbers`, a lone layer that is number 0 of its scope takes the scope's
+    label.
     """
 
-    def __init__(self, *, keeps_numbers: bool) -> None:
+    def __init__(self, reserved: set[str], *, keeps_numbers: bool) -> None:
         self.blocks: list[Block] = []
+        self.reserved = reserved
         self.keeps_numbers = keeps_numbers
 
     def resolve(self, rows: Sequence[Row]) -> list[Row]:
@@ -87,7 +89,7 @@ class BlockFinder:
             yield group, (Call(name, arguments, defaults, group.label, shared.meanings),)
 
     def _unique(self, name: str) -> str:
-        taken = {block.name for block in self.blocks}
+        taken = self.reserved | {block.name for block in self.blocks}
         number, found = 1, name
         while found in taken:
             number += 1

@@ -58,7 +58,7 @@ def is_telling(flow: Flow) -> bool:
 
 def identifier(text: str, prefix: str = "") -> str:
     """A name that the language takes: letters, digits and underscores, no digit in front, no reserved word."""
-    plain = re.sub(r"\W+", "_", text.rsplit("/", 1)[-1]).strip("_")
+    plain = re.sub(r"\W+", "_", text.rsplit("/", 1)[-1], flags=re.ASCII).strip("_")
     if not plain or plain[0].isdigit() or plain in _RESERVED:
         plain = f"{prefix or 'n'}{plain}"
     return plain

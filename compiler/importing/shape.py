@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import prod
 
 import numpy as np
+import onnx
 
 from dlc.compiler.importing.pooling import as_features
 from dlc.compiler.importing.values import CHANNELS_LAST, Flow, Item, Known, Reader, Refusal, Site
@@ -205,7 +206,15 @@ def _factors(site: Site) -> tuple[float, float]:
 
 
 def identity(site: Site) -> Item:
-    """Identity, and Cast between floats."""
+    """Identity."""
+    return site.x
+
+
+def cast(site: Site) -> Item:
+    """Cast between floats, which all are single here."""
+    to = site.attribute("to", onnx.TensorProto.FLOAT)
+    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    site.insist(to in floats, f"it makes {onnx.TensorProto.DataType.Name(to)} of its input")
     return site.x
 
 
@@ -243,7 +252,7 @@ def _axis(site: Site, axis: int) -> Axis:
 
 
 OPERATORS: dict[str, Reader] = {
-    "Cast": identity,
+    "Cast": cast,
     "Concat": concat,
     "Flatten": flatten,
     "Identity": identity,

@@ -47,11 +47,12 @@ def write(reading: Reading, producer: str, name: str) -> Spec:
     is_named = all(map(is_telling, reading.flows))
     grouping = Grouping(names(reading.flows, producer), fills=is_named)
     lines = [line for statement in made for line in _lines(statement.line)]
-    finder = BlockFinder(keeps_numbers=is_named)
+    finder = BlockFinder({name}, keeps_numbers=is_named)
     rows = with_own_labels(finder.resolve([grouping.row(line.chain) for line in lines]))
     blocks = [replace(b, body=with_own_labels([b.body])[0]) for b in finder.blocks]
     by_line = {id(line): row for line, row in zip(lines, rows, strict=True)}
-    taken: set[str] = {name}
+    layers = {f.layer.keyword for f in reading.flows if f.layer is not None}
+    taken = {name, "fork", "residual", "repeat", "chain", "identity", *layers, *(b.name for b in blocks)}
     tensors = _tensor_names(reading, made, taken)
     writer = _Writer(by_line, tensors, {id(i) for f in reading.flows for i in f.inputs})
     texts = [text for statement in made for text in writer.statement(statement)]

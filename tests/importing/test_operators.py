@@ -71,6 +71,24 @@ CASES: dict[str, tuple[list[NodeProto], dict[str, np.ndarray], tuple[int, ...]]]
         {"w": C31, "b": weight(3, 1, 1)},
         (3, 4, 4),
     ),
+    "group_norm(2)": (
+        [
+            node("Reshape", ["x", "groups"], ["g"]),
+            node("InstanceNormalization", ["g", "one", "zero"], ["n"]),
+            node("Shape", ["x"], ["shape"]),
+            node("Reshape", ["n", "shape"], ["i"]),
+            node("Mul", ["i", "w"], ["m"]),
+            node("Add", ["m", "b"], ["y"]),
+        ],
+        {
+            "groups": integers(0, 2, -1),
+            "one": np.ones(2, np.float32),
+            "zero": np.zeros(2, np.float32),
+            "w": weight(6, 1, 1),
+            "b": weight(6, 1, 1),
+        },
+        (6, 4, 4),
+    ),
     "min_pool(2)": (
         [
             node("Neg", ["x"], ["n"]),

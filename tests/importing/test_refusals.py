@@ -78,6 +78,7 @@ def test_all_nodes_that_the_language_cannot_say_are_named_with_the_reason(
         ([node("Add", ["x", "big"], ["y"])], "neither a number nor one number per channel"),
         ([node("Gather", ["x", "s"], ["y"])], "the operator Gather is not known"),
         ([node("Constant", [], ["y"], value_floats=[1.0])], "does not depend on any input"),
+        ([node("Cast", ["x"], ["i"], to=7), node("Cast", ["i"], ["y"], to=1)], "it makes INT64 of its input"),
         ([node("LRN", ["x"], ["y"], size=4)], "its size is 4"),
         ([node("Concat", ["x", "big"], ["y"], axis=1)], "its input 1 is a constant"),
         ([node("BatchNormalization", ["x", *["w"] * 4], ["y"], training_mode=1)], "it is in training mode"),
@@ -159,6 +160,29 @@ def test_a_place_that_is_a_file_is_refused(tmp_path: Path, onnx_file: Callable[.
 
     with pytest.raises(DlcError, match="E0875"):
         importing.import_onnx(path, path)
+
+
+@pytest.mark.parametrize("name", ["", "my net", "../Net", "in", "9Lives"])
+def test_a_name_that_the_language_does_not_take_is_refused(
+    name: str, tmp_path: Path, onnx_file: Callable[..., Path]
+) -> None:
+    with pytest.raises(DlcError, match="E0876"):
+        importing.import_onnx(onnx_file(RELU), tmp_path / "out", model=name)
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["relu", "fork", "in", "3", "a b", "net"])
+def test_an_input_may_have_any_name(name: str, tmp_path: Path) -> None:
+    sizes = {"float": onnx.TensorProto.FLOAT, "shape": [1, 3]}
+    value_in = helper.make_tensor_value_info(name, sizes["float"], sizes["shape"])
+    value_out = helper.make_tensor_value_info("if", sizes["float"], sizes["shape"])
+    graph = helper.make_graph([node("Relu", [name], ["if"])], name, [value_in], [value_out])
+    onnx.save(helper.make_model(graph), tmp_path / "net.onnx")
+
+    report = importing.import_onnx(tmp_path / "net.onnx", tmp_path / "out")
+
+    assert api.check(report.spec)
 
 
 def test_without_the_package_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
