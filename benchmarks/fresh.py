@@ -67,6 +67,7 @@ def _import(name: str, row: Row) -> None:
 
             load_runtime()
             if row.kind == "train":
+                import dlc.compiler.pipeline
                 import dlc.training  # noqa: F401
         case "PyTorch" | "PyTorch channels last":
             import modules  # noqa: F401

@@ -42,6 +42,7 @@ def prepare(net: Net, folder: Path) -> None:
 def ours(net: Net, batch: int, folder: Path, threads: int, *, dropless: bool = False) -> Step:
     """dlc's step, compiled here; it gives the loss. `dropless` leaves dropout out, so that losses can be compared."""
     from dlc import api
+    from dlc.compiler.codegen.cache import BuildOptions, user_cache
     from dlc.runtime.weights import load_weights
     from dlc.training import TrainingSession
 
@@ -59,7 +60,7 @@ def ours(net: Net, batch: int, folder: Path, threads: int, *, dropless: bool = F
             batch=batch,
         )
     )
-    session = TrainingSession(api.recipe_of(spec), threads=threads)
+    session = TrainingSession(api.recipe_of(spec), threads=threads, options=BuildOptions(user_cache()))
     session.set_weights(load_weights(folder / "weights.safetensors"))
     known: dict[str, Any] = {
         "train.labels": net.labels(batch),
