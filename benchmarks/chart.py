@@ -45,7 +45,7 @@ def draw(results: Mapping[str, Any]) -> str:
     height = y
     legend = _legend()
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 110} {height:.0f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 135} {height:.0f}" '
         f'font-family="system-ui, sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="#fff"/>\n'
         + _text(20, 28, "Time relative to dlc (shorter is faster)", weight="600", size=17)
         + "\n"
@@ -95,7 +95,7 @@ def _legend() -> list[str]:
     for name, colour in COLOURS.items():
         parts.append(f'<rect x="{x:.0f}" y="18" width="11" height="11" rx="2" fill="{colour}"/>')
         parts.append(_text(x + 16, 28, name))
-        x += 30 + 7 * len(name)
+        x += 34 + 7 * len(name)
     return parts
 
 
@@ -108,5 +108,5 @@ def _text(
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
-        f'fill="{colour}">{escape(text)}</text>'
+        f'fill="{colour}" paint-order="stroke" stroke="#fff" stroke-width="3">{escape(text)}</text>'
     )

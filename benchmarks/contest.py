@@ -72,6 +72,10 @@ def _forward(
     forward.prepare(net, row.batch, folder, TARGETS[row.kind], peers)
     contenders = {name: forward.contender(name, net, row.batch, folder, threads) for name in ("dlc", *peers)}
     notes: dict[str, str] = {}
+    if row.kind == "avx2":
+        kernels = forward.openvino_convolutions(folder, threads)
+        assert kernels and not any("avx512" in k for k in kernels), f"OpenVINO is not limited to AVX2: {kernels}"
+        notes["OpenVINO"] = f"limited to AVX2: {', '.join(sorted(kernels))}"
     if row.kind == "forward" and _wanted("PyTorch", only):
         last = _faster(contenders, "PyTorch channels last", "PyTorch")
         name = "PyTorch compile" + (" channels last" if last else "")

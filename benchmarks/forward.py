@@ -119,6 +119,17 @@ def _openvino(images: np.ndarray, folder: Path, threads: int) -> Call:
     return lambda: request.infer({0: images}, share_inputs=True, share_outputs=True)[0]
 
 
+def openvino_convolutions(folder: Path, threads: int) -> set[str]:
+    """The names of the kernels that OpenVINO chooses for convolutions: they say which instructions it uses."""
+    import openvino
+
+    core = openvino.Core()
+    config = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    model = core.compile_model(core.read_model(folder / "model.onnx"), "CPU", config).get_runtime_model()
+    facts = [op.get_rt_info() for op in model.get_ordered_ops()]
+    return {f["primitiveType"].value for f in facts if f["layerType"].value == "Convolution"}
+
+
 def _ncnn(images: np.ndarray, folder: Path, threads: int) -> Call:
     import ncnn
 
