@@ -77,18 +77,24 @@ def compile_training(recipe: Recipe, target: AnyTarget, batch: int, options: Bui
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
     graph = build_training(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(Simplify()(graph), target, batch=batch, options=options)
+    return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
 
 
 def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
     graph = build_part(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(Simplify()(graph), target, batch=batch, options=options)
+    return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
 
 
-def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...]) -> Graph:
-    """The graph with convolutions by tiles where they are faster for these numbers of samples."""
-    return Winograd(target.machine, batches)(Simplify()(graph)) if isinstance(target, CpuTarget) else graph
+def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, trained: bool = False) -> Graph:
+    """The simplified graph with convolutions by tiles where they are faster for these numbers of samples.
+
+    Where weights are `trained`, they are transformed in every step.
+    """
+    graph = Simplify()(graph)
+    if not isinstance(target, CpuTarget):
+        return graph
+    return Winograd(target.machine, batches, constant_weights=not trained)(graph)
 
 
 def compile_watch(
@@ -96,7 +102,9 @@ def compile_watch(
 ) -> tuple[Compiled, tuple[Watched, ...]]:
     """What measures a training step on `batch` samples without making it, and what its outputs are about."""
     graph, watched = build_watch(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(Simplify()(graph), target, batch=batch, options=options), watched
+    return compile_graph(
+        with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options
+    ), watched
 
 
 def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:

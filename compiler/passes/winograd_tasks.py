@@ -6,9 +6,9 @@ Times are cycles of one core. They come from counts (products, loads, bytes) and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from math import ceil
+from math import ceil, inf
 
 from dlc.compiler.machine import Machine
 
@@ -41,6 +41,7 @@ class Tasks:
 
     A task covers `images` x `rows` x `wide` tiles and `blocks` blocks of output channels, of which `group` are multiplied
     between two transforms of results. `panel_images` x `panel_rows` x `columns` tiles stay in registers beside one block.
+    `shared` is 0 where one core does all tasks.
     """
 
     images: int
@@ -51,6 +52,7 @@ class Tasks:
     panel_rows: int
     blocks: int
     group: int
+    shared: int = 1
 
     def attributes(self) -> dict[str, int]:
         """The numbers as attributes of a block."""
@@ -65,8 +67,14 @@ class Tasks:
 SAMPLES = 8
 """The batch that is planned for where it is not known."""
 
-START = 2_000.0
-"""Cycles to hand one task to a core and to get its memory."""
+START = 1_500.0
+"""Cycles to begin a task: its memory, the first misses."""
+
+WAKE = 8_000.0
+"""Cycles to share a kernel among the cores and to wait for the last of them."""
+
+ALONE = 20_000.0
+"""Cycles of work below which one core does it alone."""
 
 
 def most_tiles(machine: Machine, block: int) -> int:
@@ -78,10 +86,14 @@ def most_tiles(machine: Machine, block: int) -> int:
 @cache
 def plan(shape: Shape, tile: int, batch: int, machine: Machine) -> tuple[float, Tasks]:
     """The cut with the least time, and that time, for `batch` images."""
-    return min(
-        ((_time(shape, tile, batch, machine, tasks), tasks) for tasks in _candidates(shape, tile, batch, machine)),
-        key=lambda found: found[0],
-    )
+    best, chosen = inf, None
+    for tasks in _candidates(shape, tile, batch, machine):
+        count, work = _tasks_and_work(shape, tile, batch, machine, tasks)
+        time = count * work if count * work < ALONE else ceil(count / machine.cores) * work + WAKE
+        if time < best:
+            best, chosen = time, tasks if count * work >= ALONE else replace(tasks, shared=0)
+    assert chosen is not None, f"no cut for {shape}"
+    return best, chosen
 
 
 def _candidates(shape: Shape, tile: int, batch: int, machine: Machine) -> Iterator[Tasks]:
@@ -113,18 +125,20 @@ def _heights(columns: int, across: int, high: int, most: int, batch: int) -> Ite
         for panel_rows in _divisors(rows):
             if panel_rows * columns > most or (panel_rows > 1 and columns < across):
                 continue
-            yield rows, panel_rows, 1, 1
-            if rows == panel_rows == high and columns >= across:
-                for panel_images in range(2, min(batch, most // (rows * columns)) + 1):
-                    yield rows, panel_rows, panel_images, panel_images
-                    yield rows, panel_rows, 2 * panel_images, panel_images
+            whole = rows == high and columns >= across
+            panels = range(1, min(batch, most // (rows * columns)) + 1) if whole and panel_rows == rows else (1,)
+            for panel_images in panels:
+                for times in (1, 2, 4, 8) if rows == high else (1,):
+                    if times == 1 or panel_images * times <= batch:
+                        yield rows, panel_rows, panel_images * times, panel_images
 
 
 def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
-def _time(shape: Shape, tile: int, batch: int, machine: Machine, tasks: Tasks) -> float:
+def _tasks_and_work(shape: Shape, tile: int, batch: int, machine: Machine, tasks: Tasks) -> tuple[int, float]:
+    """The number of tasks, and the cycles of each."""
     size = tile + shape.kernel - 1
     places = size * size
     vectors = max(1, -(-shape.block // machine.lanes))
@@ -134,7 +148,7 @@ def _time(shape: Shape, tile: int, batch: int, machine: Machine, tasks: Tasks) -
     count = ceil(batch / tasks.images) * ceil(ceil(shape.rows / tile) / tasks.rows) * ceil(across / tasks.wide)
     count *= shape.blocks // tasks.blocks
     step = max(height * vectors / 2, (height + vectors) / 2, 4.0)  # products, loads, latency of the sums
-    products = places * tasks.blocks * (tiles / height) * (shape.inputs * step + 30.0)
+    products = places * tasks.blocks * (tiles / height) * (shape.inputs * step + 60.0)
     weights = 4.0 * places * shape.inputs * shape.block * tasks.blocks
     all_weights = weights * (shape.blocks // tasks.blocks)
     inputs = 4.0 * places * tiles * shape.inputs
@@ -151,23 +165,26 @@ def _time(shape: Shape, tile: int, batch: int, machine: Machine, tasks: Tasks) -
     if shape.streamed:  # at least once from memory
         stream = max(stream, all_weights / machine.memory_rate * running / count)
     again = 0.0
-    if inputs + results > 0.9 * machine.l2:  # what is transformed is read once for each group
-        again = inputs * tasks.blocks / tasks.group / machine.l3_rate
+    if inputs + results > 0.6 * machine.l2:  # what is transformed is read once for each group
+        again = (inputs * tasks.blocks / tasks.group + results) / machine.l3_rate
     wide = -(-shape.inputs // machine.lanes) * tiles, tasks.blocks * vectors * tiles
     transforms = wide[0] * 2.6 * places + wide[1] * (1.5 * places + 3.0 * tile * tile)
-    work = max(products, stream) + 0.35 * min(products, stream) + 0.5 * again + transforms + START
-    return -(-count // machine.cores) * work
+    work = max(products, stream) + 0.35 * min(products, stream) + again + transforms + START
+    return count, work
 
 
 def direct_time(shape: Shape, batch: int, machine: Machine) -> float:
     """The direct convolution's time: near the arithmetic peak, or the weights' way from memory."""
     block = shape.blocks * shape.block
     products = batch * shape.rows * shape.columns * block * shape.kernel**2 * shape.inputs
-    cycles = products / (2 * machine.lanes * machine.cores) / 0.95
+    alone = products / (2 * machine.lanes) / 0.95 + START
+    if alone < ALONE:
+        return alone
+    cycles = alone / machine.cores
     if shape.streamed:
         stream = 4.0 * block * shape.kernel**2 * shape.inputs / machine.memory_rate
         cycles = max(cycles, stream) + 0.35 * min(cycles, stream)
-    return cycles + START
+    return cycles + WAKE
 
 
 def transform_time(shape: Shape, tile: int, machine: Machine) -> float:
@@ -177,4 +194,4 @@ def transform_time(shape: Shape, tile: int, machine: Machine) -> float:
     written = 4.0 * size * size * elements
     rate = machine.memory_rate / 2 if written > machine.l3 / 4 else machine.l3_rate * machine.cores / 2
     computed = elements / machine.lanes * 3.0 * size * size / machine.cores
-    return max(computed, written / rate) + START
+    return max(computed, written / rate) + WAKE

@@ -39,7 +39,7 @@ class WinogradRule(ScheduleRule):
         products = schedule.get_sblock(blocks.anchor.name)
         schedule.compute_at(products, group, preserve_unit_loops=True)
         _schedule_tiles(schedule, parts, task, tasks)
-        _schedule_products(schedule, products, task, tasks)
+        _schedule_products(schedule, products, task, tasks, largest_divisor(block, target.lanes))
         return True
 
 
@@ -55,7 +55,7 @@ def _schedule_results(
     """The last block's loops, and the way back of one tile inside them. Returns the loops of tasks and of groups."""
     store = schedule.get_sblock(last)
     n, y, x, o = schedule.get_loops(store)
-    lanes = largest_divisor(block, target.lanes)
+    lanes, exact = largest_divisor(block, target.lanes), (extent(schedule, o) or 0) % block == 0
     n_task, n_tile = schedule.split(n, [None, tasks.images])
     y_task, y_tile, y_in = schedule.split(y, [None, tasks.rows, tile])
     x_task, x_tile, x_in = schedule.split(x, [None, tasks.wide, tile])
@@ -65,9 +65,10 @@ def _schedule_results(
     inner = (n_tile, y_tile, x_tile, o_block, o_vector, y_in, x_in, o_lane)
     schedule.reorder(n_task, y_task, x_task, o_task, o_group, *inner)
     task = schedule.fuse(n_task, y_task, x_task, o_task)
-    schedule.vectorize(o_lane)
-    schedule.unroll(x_in)
-    schedule.unroll(y_in)
+    if exact:  # else a condition on every element stands in the way
+        schedule.vectorize(o_lane)
+        schedule.unroll(x_in)
+        schedule.unroll(y_in)
     back = schedule.get_sblock(parts["back"])
     schedule.compute_at(back, o_vector, preserve_unit_loops=True)
     _halves(schedule, parts, "back_halves", schedule.get_loops(back)[-7])
@@ -102,20 +103,22 @@ def _schedule_tiles(schedule: Schedule, parts: Mapping[str, str], task: Any, tas
         _flatten(schedule, block, own)
 
 
-def _schedule_products(schedule: Schedule, products: Any, task: Any, tasks: Tasks) -> None:
+def _schedule_products(schedule: Schedule, products: Any, task: Any, tasks: Tasks, lanes: int) -> None:
     """The sums over input channels: a panel of tiles beside one block of channels in registers."""
     i, j, o, n, y, x, lane, outer, inner = schedule.get_loops(products)[-9:]
     n, n_tile = schedule.split(n, [None, tasks.panel_images])
     y, y_tile = schedule.split(y, [None, tasks.panel_rows])
     x, x_tile = schedule.split(x, [None, tasks.columns])
-    schedule.reorder(i, j, o, n, y, x, outer, inner, n_tile, y_tile, x_tile, lane)
+    vectors, lane = schedule.split(lane, [None, lanes])
+    schedule.reorder(i, j, o, n, y, x, outer, inner, n_tile, y_tile, x_tile, vectors, lane)
     store = schedule.cache_write(products, 0, "local")
     schedule.reverse_compute_at(store, x, preserve_unit_loops=True)
-    _flatten(schedule, products, 4)
-    _flatten(schedule, store, 7)
-    if extent(schedule, task) != 1:
+    schedule.split(schedule.get_loops(store)[-1], [None, lanes])
+    _flatten(schedule, products, 5)
+    _flatten(schedule, store, 8)
+    if tasks.shared and extent(schedule, task) != 1:
         schedule.parallel(task)
-    _flatten(schedule, schedule.decompose_reduction(products, outer), 4)
+    _flatten(schedule, schedule.decompose_reduction(products, outer), 5)
 
 
 def _halves(schedule: Schedule, parts: Mapping[str, str], name: str, loop: Any) -> None:
