@@ -281,7 +281,7 @@ def _artifact(
         at_sizes(network, [size])
     if isinstance(weights, str | Path):
         origin = str(weights)
-        weights = load_weights(weights)
+        weights = load_weights(weights, mapped=True)
     elif weights is None:
         weights = fresh_weights(network)
     elif not isinstance(weights, Mapping):

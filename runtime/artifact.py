@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -142,6 +143,8 @@ def save_artifact(path: str | Path, artifact: Artifact) -> None:
 
     Raises RuntimeFault (R0110) where it cannot be written, a full disk included.
     """
+    from concurrent.futures import ThreadPoolExecutor  # 5 ms that loading never needs
+
     own = {_own(v, name): array for v in artifact.variants for name, array in v.weights.items()}
     blob = lay_out({**artifact.weights, **own})
     codes = [memoryview(code).cast("B") for code in (artifact.code, *(v.code for v in artifact.variants))]
@@ -159,8 +162,11 @@ def save_artifact(path: str | Path, artifact: Artifact) -> None:
         size = start + weights_start + blob.size
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
             data = view[start + weights_start :]
-            weights_digest = digest(data)
+            with ThreadPoolExecutor(1) as disk:  # it works while this computes
+                written = disk.submit(os.fsync, file.fileno())
+                weights_digest = digest(data)
             data.release()
+            written.result()
         manifest = _manifest(artifact, codes, digests, weights_start, weights_digest, blob.size)
         file.seek(0)
         file.write(_HEADER.pack(MAGIC, FORMAT, len(manifest), size, hashlib.sha256(manifest).digest()))

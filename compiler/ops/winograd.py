@@ -18,6 +18,10 @@ from dlc.compiler.ops.lowering import Lowering, Tensor
 from dlc.compiler.ops.winograd_kernel import transformed_weights, winograd_convolution
 from dlc.runtime.deferred import np
 
+_COLUMNS = 512
+"""Of how many weights at a time the taps are transformed: products so small that BLAS takes no threads for them, which cost
+more than they bring."""
+
 
 @dataclass(frozen=True)
 class WinogradWeights(Op):
@@ -61,8 +65,11 @@ class WinogradWeights(Op):
         weight = np.pad(weight[: self.channels], [(0, -self.channels % self.block), (0, 0), (0, 0), (0, 0)])
         taps = weight.reshape(-1, self.block, self.inputs, self.kernel**2).transpose(3, 0, 2, 1)
         matrix = array(transforms(self.tile, self.kernel).filter, weight.dtype)
-        result = np.kron(matrix, matrix) @ taps.reshape(self.kernel**2, -1)  # both axes of all weights in one product
-        return np.ascontiguousarray(result.reshape(-1, *taps.shape[1:]))
+        both, columns = np.kron(matrix, matrix), np.ascontiguousarray(taps).reshape(self.kernel**2, -1)
+        result = np.empty((len(both), columns.shape[1]), weight.dtype)
+        for start in range(0, columns.shape[1], _COLUMNS):
+            result[:, start : start + _COLUMNS] = both @ columns[:, start : start + _COLUMNS]
+        return result.reshape(-1, *taps.shape[1:])
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         (weight,) = operands
