@@ -37,7 +37,7 @@ def test_the_cache_can_be_seen_emptied_and_done_without(
         capsys.readouterr()
         call(monkeypatch, "cache", *options, "--json")
         said = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert said["folder"] == str(tmp_path / "dlc")
+        assert said["folder"] == str(tmp_path / "dlc" / "compiled")
         return int(said["entries"])
 
     out = tmp_path / "model.dlc"

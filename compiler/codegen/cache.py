@@ -114,12 +114,12 @@ def _remove(path: Path) -> None:
 
 
 def cache_folder() -> Path | None:
-    """dlc's folder in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache); None where the user has no home."""
+    """Where the user's cache is: dlc/compiled in $XDG_CACHE_HOME, else in ~/.cache; None where the user has no home."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(given):  # others are to be ignored, says the specification
-        return Path(given, "dlc")
+        return Path(given, "dlc", "compiled")
     try:
-        return Path.home() / ".cache" / "dlc"
+        return Path.home() / ".cache" / "dlc" / "compiled"
     except RuntimeError:
         return None
 

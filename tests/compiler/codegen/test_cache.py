@@ -138,6 +138,19 @@ def test_the_longest_unused_entries_go_first(tmp_path):
     assert cache.usage().size <= cache.limit
 
 
+def test_only_the_own_folder_is_emptied(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = tmp_path / "dlc" / "data" / "cifar.tar"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(b"downloaded")
+    found = user_cache()
+    found.put("kernels", "k", b"1")
+
+    assert found.clear().entries == 1
+    assert found.usage() == (0, 0)
+    assert data.exists()
+
+
 def test_what_dead_writers_left_goes(tmp_path):
     cache = Cache(tmp_path)
     cache.put("kernels", "k", b"1")
@@ -179,7 +192,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = user_cache()
     assert found is not None
-    assert found.folder == tmp_path / "dlc"
+    assert found.folder == tmp_path / "dlc" / "compiled"
     assert found.folder.stat().st_mode & 0o777 == 0o700
 
     found.folder.chmod(0o777)
@@ -191,7 +204,7 @@ def test_a_relative_cache_home_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    assert cache_module.cache_folder() == tmp_path / ".cache" / "dlc"
+    assert cache_module.cache_folder() == tmp_path / ".cache" / "dlc" / "compiled"
 
 
 PROCESS = """
