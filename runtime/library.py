@@ -24,6 +24,10 @@ _UNNEEDED = ("torch", "cuda")
 _serial = itertools.count(1)
 _lock = threading.Lock()
 _runtime: ctypes.CDLL | None = None
+_cudart: ctypes.CDLL | None = None
+
+_RUNTIME = "libtvm_runtime.so"
+_CUDART = "libcudart.so.13"
 
 
 class _Absent:
@@ -82,14 +86,60 @@ def load_runtime() -> ModuleType:
 
 
 def _open_runtime() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("tvm")  # found, not imported
-    if spec is None or spec.origin is None:
-        raise RuntimeFault("R0501", "the package apache-tvm is not installed", help="install dlc again with pip")
-    path = Path(spec.origin).parent / "lib" / "libtvm_runtime.so"
     try:
-        return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+        return ctypes.CDLL(str(runtime_library()), ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise RuntimeFault("R0501", f"TVM's runtime library cannot be loaded: {error}") from error
+
+
+def runtime_library() -> Path:
+    """TVM's runtime library: beside this package in a bundle, else in the package apache-tvm."""
+    return _beside(_RUNTIME) or _in_package("tvm", f"lib/{_RUNTIME}", "apache-tvm", "install dlc again with pip")
+
+
+def cuda_libraries() -> tuple[Path, Path]:
+    """NVIDIA's CUDA runtime and TVM's runtime library for it. Raises RuntimeFault (R0501) where one is missing."""
+    cudart = _beside(_CUDART) or _in_package(
+        "nvidia.cu13", f"lib/{_CUDART}", "nvidia-cuda-runtime", "pip install 'dlc[cuda]'"
+    )
+    return cudart, runtime_library().with_name("libtvm_runtime_cuda.so")
+
+
+def load_cuda() -> ctypes.CDLL:
+    """Makes ready what kernels for GPUs need. Returns NVIDIA's CUDA runtime (`cudart`).
+
+    The machine must have a driver. Raises RuntimeFault where a library is missing.
+    """
+    global _cudart
+    load_runtime()
+    with _lock:
+        if _cudart is None:
+            cudart, tvm = cuda_libraries()
+            try:
+                library = ctypes.CDLL(str(cudart), ctypes.RTLD_GLOBAL)
+                ctypes.CDLL(str(tvm), ctypes.RTLD_GLOBAL)
+            except OSError as error:
+                raise RuntimeFault("R0501", f"the CUDA runtime cannot be loaded: {error}") from error
+            _cudart = library
+    return _cudart
+
+
+def _beside(name: str) -> Path | None:
+    path = Path(__file__).parent / "lib" / name
+    return path if path.exists() else None
+
+
+def _in_package(module: str, file: str, package: str, help: str) -> Path:
+    """A file of an installed package, which is found and not imported."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    for folder in (spec.submodule_search_locations if spec is not None else None) or ():
+        path = Path(folder) / file
+        if path.exists():
+            return path
+    raise RuntimeFault("R0501", f"the package {package} is not installed", help=help)
 
 
 def load_code(code: bytes | memoryview) -> Callable[[str], Callable[..., Any]]:
