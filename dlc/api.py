@@ -10,32 +10,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlc.compiler import frontend
-from dlc.compiler.catalog import catalog
-from dlc.compiler.codegen.cache import BuildOptions, user_cache
+from dlc.compiler.codegen.cache import BuildOptions, Cache, user_cache
 from dlc.compiler.errors import Diagnostic, DlcError, SpecWarning
-from dlc.compiler.frontend import Checked, Vocabulary
-from dlc.compiler.frontend.dump import dump
-from dlc.compiler.frontend.formatter import format_source
-from dlc.compiler.frontend.imports import read
-from dlc.compiler.frontend.parser import parse
-from dlc.compiler.initializers.base import Initializer
-from dlc.compiler.layers.base import Layer
-from dlc.compiler.losses.base import Loss
-from dlc.compiler.network import Network
-from dlc.compiler.optimizers.base import Optimizer
-from dlc.compiler.recipe import Recipe
+from dlc.recall import keep, recall
 from dlc.runtime.atomic import replace_file
-from dlc.runtime.data.sources.base import Source
-from dlc.runtime.data.transforms.base import Transform
 from dlc.runtime.names import suggest
-from dlc.runtime.training.metrics.base import Metric
-from dlc.runtime.training.schedules.base import Schedule
-from dlc.runtime.training.stopping.base import Stopping
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from dlc.compiler.frontend import Checked, Vocabulary
+    from dlc.compiler.network import Network
+    from dlc.compiler.recipe import Recipe
     from dlc.runtime.session import Session
     from dlc.training import TrainingReport
 
@@ -46,6 +32,18 @@ Settings = Sequence[str]
 @cache
 def vocabulary() -> Vocabulary:
     """Every layer, loss, optimizer … that a spec may name."""
+    from dlc.compiler.catalog import catalog
+    from dlc.compiler.frontend import Vocabulary
+    from dlc.compiler.initializers.base import Initializer
+    from dlc.compiler.layers.base import Layer
+    from dlc.compiler.losses.base import Loss
+    from dlc.compiler.optimizers.base import Optimizer
+    from dlc.runtime.data.sources.base import Source
+    from dlc.runtime.data.transforms.base import Transform
+    from dlc.runtime.training.metrics.base import Metric
+    from dlc.runtime.training.schedules.base import Schedule
+    from dlc.runtime.training.stopping.base import Stopping
+
     return Vocabulary(
         layers=catalog("dlc.compiler.layers", Layer),
         losses=catalog("dlc.compiler.losses", Loss),
@@ -64,11 +62,16 @@ def check(spec: str | Path, settings: Settings = ()) -> Checked:
 
     Raises DlcError with every mistake in it.
     """
+    from dlc.compiler import frontend  # a tenth of a second, which networks that are known do without
+
     return frontend.check(Path(spec), vocabulary(), settings)
 
 
 def format_file(spec: str | Path, *, write: bool = True) -> bool:
     """Whether formatting changes the file; with `write` it is changed, atomically. Raises DlcError for wrong syntax."""
+    from dlc.compiler.frontend.formatter import format_source
+    from dlc.compiler.frontend.imports import read
+
     path = Path(spec)
     source = read(path)
     formatted = format_source(source)
@@ -119,6 +122,8 @@ def _model(checked: Checked, name: str, spec: str | Path) -> Network:
 def recipe_of(spec: str | Path, name: str | None = None, settings: Settings = ()) -> Recipe:
     """The named train section of a file, or its first. What is hardly meant about it is issued as SpecWarning."""
     recipe = _recipe(check(spec, settings), spec, name)
+    from dlc.compiler import frontend
+
     _warn(frontend.cautions(recipe))
     return recipe
 
@@ -229,16 +234,34 @@ def compile_to_file(
     from dlc.runtime.artifact import save_artifact
 
     started = time.perf_counter()
-    checked = check(spec, settings)
-    network = _one_network(checked, spec, model)
-    _warn(checked.warnings)
+    options = _options(cache, progress)
+    simple = (
+        not partial and not sizes and not isinstance(weights, Mapping)
+    )  # no message may be about places in the spec
+    network, unused = _elaborated(spec, model, settings, options.cache if simple else None)
     differences: tuple[str, ...] = ()
     if partial and weights is not None:
         weights, differences = _partial(network, weights)
     path = Path(output) if output is not None else Path(f"{network.name}.dlc")
-    save_artifact(path, _artifact(network, target, weights, batch, sizes, _options(cache, progress)))
+    save_artifact(path, _artifact(network, target, weights, batch, sizes, options, unused))
     seconds = time.perf_counter() - started
     return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences)
+
+
+def _elaborated(
+    spec: str | Path, model: str | None, settings: Settings, kept: Cache | None
+) -> tuple[Network, frozenset[str]]:
+    """A model of a spec file, and the names of weights that only training has where the model lacks them."""
+    if kept is not None:
+        known = recall(spec, model, settings, kept)
+        if known is not None:
+            return known.network, known.training_only
+    checked = check(spec, settings)
+    network = _one_network(checked, spec, model)
+    _warn(checked.warnings)
+    if kept is not None and not checked.warnings:
+        keep(spec, model, settings, network, kept)
+    return network, frozenset()
 
 
 def _partial(
@@ -266,7 +289,9 @@ def _artifact(
     batch: int | None,
     sizes: Sequence[tuple[int, int]],
     options: BuildOptions,
+    unused: frozenset[str] = frozenset(),
 ) -> Any:
+    """`unused` names weights that a file may hold though the network, its inference form, has no use for them."""
     import numpy as np
 
     from dlc.compiler.codegen.target import Target
@@ -281,7 +306,7 @@ def _artifact(
         at_sizes(network, [size])
     if isinstance(weights, str | Path):
         origin = str(weights)
-        weights = load_weights(weights, mapped=True)
+        weights = {n: a for n, a in load_weights(weights, mapped=True).items() if n not in unused}
     elif weights is None:
         weights = fresh_weights(network)
     elif not isinstance(weights, Mapping):
@@ -300,6 +325,10 @@ def show_after(
     from dlc.compiler.codegen.target import Target
 
     if stage == "parse":
+        from dlc.compiler.frontend.dump import dump
+        from dlc.compiler.frontend.imports import read
+        from dlc.compiler.frontend.parser import parse
+
         return dump(parse(read(Path(spec))))
     if stage == "check":
         return "\n\n".join(describe(n) for n in networks(spec, model=model, settings=settings))
