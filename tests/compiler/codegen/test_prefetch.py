@@ -3,6 +3,7 @@
 import pytest
 
 from dlc.compiler.codegen import compile_graph
+from dlc.compiler.codegen.object_code import compile_functions
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.ir import Graph, N
 from dlc.compiler.ops import conv2d, relu
@@ -33,4 +34,4 @@ def test_other_processors_prefetch_too(given, weight, name):
     compiled = compile_graph(convolution(given, weight, 7, 64, 64, 3), Target.parse(name), batch=1)
 
     assert "dlc_prefetch" in compiled.script()
-    assert compiled.code.parts  # LLVM takes it
+    assert compile_functions(compiled.functions, Target.parse(name), lambda done: None)  # LLVM takes it

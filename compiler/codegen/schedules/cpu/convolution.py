@@ -229,9 +229,12 @@ def schedule_copy(schedule: Schedule, block: Any) -> None:
     schedule.vectorize(channels)
 
 
-def schedule_repacking(schedule: Schedule, block: Block, target: CpuTarget) -> None:
-    """A repacked weight: a transposition of its last two axes. Vectors are read along the first of them, then scattered."""
-    loops = schedule.get_loops(schedule.get_sblock(block.name))
+def schedule_repacking(schedule: Schedule, block: Block, target: CpuTarget, *, inside: int = 0) -> None:
+    """A repacked weight: a transposition of its last two axes. Vectors are read along the first of them, then scattered.
+
+    `inside` counts the loops of a task that repacks its own part.
+    """
+    loops = schedule.get_loops(schedule.get_sblock(block.name))[inside:]
     along, lane = loops[-2:]
     total = product(extent(schedule, loop) for loop in loops)
     width = next((w for w in (16, 8, 4, 2) if w <= target.lanes and (extent(schedule, along) or 1) % w == 0), 1)
@@ -239,5 +242,5 @@ def schedule_repacking(schedule: Schedule, block: Block, target: CpuTarget) -> N
     lanes, lane = schedule.split(lane, [None, largest_divisor(extent(schedule, lane) or 1, 4)])
     schedule.reorder(*loops[:-2], lanes, vectors, lane, element)
     schedule.vectorize(element)
-    if total * 0.3 > WORTH_SHARING:
+    if not inside and total * 0.3 > WORTH_SHARING:
         schedule.parallel(schedule.fuse(*loops[:-2], lanes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import tvm_ffi
+from tvm.ir import Call
 from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, Block, KernelBlocks, ScheduleRule, inline
@@ -16,6 +18,7 @@ from dlc.compiler.codegen.schedules.cpu.loops import (
     share,
     static,
     uses,
+    vectorize,
 )
 from dlc.compiler.codegen.target import CpuTarget
 
@@ -58,7 +61,26 @@ def schedule_map(schedule: Schedule, block: Block, target: CpuTarget) -> None:
         if grain * 16 >= min(size, GRAIN):
             part, body = schedule.split(body, [None, grain])
             outer = [*outer, part]
+    if size <= 4 * target.lanes and has_vectors(schedule, handle):
+        # LLVM unrolls short loops instead of making vectors of them
+        vectorize(schedule, body, target.lanes)
+        if len(outer) > 1 and extent(schedule, outer[-1]) is not None:
+            outer = outer[:-1]  # what depends on the channel alone stays in registers for a row
     share(schedule, outer, work)
+
+
+def has_vectors(schedule: Schedule, block: Any) -> bool:
+    """Whether a block's operands lie along its last axis as the result does, and none is read under a condition."""
+    info = schedule.get(block)
+    last = info.iter_vars[-1]
+    conditional: list[Any] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, Call) and "if_then_else" in str(node.op):
+            conditional.append(node)
+
+    tvm_ffi.structural_walk(info.body, visit)
+    return not conditional and all(_follows(load, [last.var], [last.dom.extent]) for load in loads(info.body))
 
 
 def flat_axes(schedule: Schedule, block: Any) -> int:

@@ -36,20 +36,29 @@ class LinearRule(ScheduleRule):
 
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every kernel of its kind."""
-        for block in blocks.where(part="weights"):
-            schedule_repacking(schedule, block, target)
+        repacked = blocks.where(part="weights")
+        by_tasks = repacked[0] if len(repacked) == 1 and _is_large(schedule, repacked[0], target) else None
+        for block in repacked:
+            if block is not by_tasks:
+                schedule_repacking(schedule, block, target)
         for block in blocks.prologue:
             if block.attributes.get("dlc.part") == "padding":
                 schedule_map(schedule, block, target)
         last = inline(schedule, blocks.epilogue)
         whole = len(last) == 1 and len(schedule.get_loops(schedule.get_sblock(last[0].name))) == 2
         if whole and _same_features(schedule, blocks.anchor, last[0]):
-            _schedule_product(schedule, blocks.anchor, last[0], target)
+            _schedule_product(schedule, blocks.anchor, last[0], by_tasks, target)
             return True
-        _schedule_product(schedule, blocks.anchor, None, target)
+        _schedule_product(schedule, blocks.anchor, None, by_tasks, target)
         for block in last:
             schedule_map(schedule, block, target)
         return True
+
+
+def _is_large(schedule: Schedule, weights: Block, target: CpuTarget) -> bool:
+    """Whether a repacked weight would go out to memory and come back; then each task repacks what it needs."""
+    loops = schedule.get_loops(schedule.get_sblock(weights.name))
+    return 4 * product(extent(schedule, loop) for loop in loops) > target.l2
 
 
 def _same_features(schedule: Schedule, anchor: Block, last: Block) -> bool:
@@ -60,7 +69,10 @@ def _same_features(schedule: Schedule, anchor: Block, last: Block) -> bool:
     return same_rows and features is not None and of[1] == -(-features // block) * block
 
 
-def _schedule_product(schedule: Schedule, anchor: Block, last: Block | None, target: CpuTarget) -> None:
+def _schedule_product(
+    schedule: Schedule, anchor: Block, last: Block | None, repacked: Block | None, target: CpuTarget
+) -> None:
+    """Gives the product its loops. A task repacks the weights it needs where `repacked` is given, for all rows at once."""
     block, tile = int(anchor.attributes["dlc.block"]), int(anchor.attributes["dlc.columns"])
     main = schedule.get_sblock(anchor.name)
     (rows, features), reduced = spatial_and_reduced(schedule, main)
@@ -83,8 +95,14 @@ def _schedule_product(schedule: Schedule, anchor: Block, last: Block | None, tar
     o_outer, o_tile = schedule.split(o_outer, [None, group])
     i_outer, i_tile = schedule.split(i, [None, tile])
     schedule.reorder(o_outer, i_outer, o_tile, i_tile, *o_lanes)
-    task = schedule.fuse(o_outer, i_outer)
-    schedule.compute_at(main, task, preserve_unit_loops=True)
+    if repacked is None:
+        task = inner = schedule.fuse(o_outer, i_outer)
+    else:
+        task, inner = o_outer, i_outer
+    schedule.compute_at(main, inner, preserve_unit_loops=True)
+    if repacked is not None:
+        schedule.compute_at(schedule.get_sblock(repacked.name), task, preserve_unit_loops=True)
+        schedule_repacking(schedule, repacked, target, inside=1)
     if shared and extent(schedule, task) != 1:
         schedule.parallel(task)
     spatial, reduced = spatial_and_reduced(schedule, main)

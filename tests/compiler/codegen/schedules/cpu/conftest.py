@@ -9,6 +9,7 @@ from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.build import CpuCode
 from dlc.compiler.codegen.function import blocks_of, lower
+from dlc.compiler.codegen.object_code import compile_functions
 from dlc.compiler.codegen.scheduling import apply_rule
 from dlc.compiler.codegen.target import CpuTarget, Target
 from dlc.compiler.ir import Input, N, Op, TensorType, apply, source
@@ -128,6 +129,6 @@ def compile_for():
     def compile_for(chain, target, batch=None):
         parsed = Target.parse(target)
         module, _ = schedule(chain, batch, parsed)
-        CpuCode({"kernel": module["main"]}, parsed).parts  # noqa: B018  # compiled on first use
+        compile_functions({"kernel": module["main"]}, parsed, lambda done: None)
 
     return compile_for
