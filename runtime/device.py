@@ -87,15 +87,38 @@ def check_cpu(triple: str, features: tuple[str, ...]) -> None:
         )
 
 
-def require_device(name: str) -> None:
-    """Raises RuntimeFault where programs for the device ("cpu", "cuda") cannot run here."""
+def require_device(name: str, target: str = "") -> None:
+    """Raises RuntimeFault where programs for the device ("cpu", "cuda") cannot run here.
+
+    `target` is what GPU code was compiled for: "cuda:sm_90", or "cuda" for all from compute capability 8.0 on.
+    """
     if name == "cpu":
         return
     cuda = cuda_device()
-    reason = "this version runs programs for processors only" if cuda.available else cuda.detail
-    raise RuntimeFault(
-        "R0108", f"the program is compiled for {name}, and {reason}", help="compile it for the processor: --target cpu"
-    )
+    if not cuda.available:
+        raise RuntimeFault(
+            "R0108",
+            f"the program is compiled for {name}, and {cuda.detail}",
+            help="compile it for the processor: --target cpu",
+        )
+    have, wanted = _capability(cuda.detail), _capability(target) or (8, 0)
+    fits = have >= wanted if target in ("", "cuda") else have[:1] == wanted[:1] and have >= wanted
+    if not fits:
+        raise RuntimeFault(
+            "R0107",
+            f"the artifact holds code for GPUs of compute capability {_dotted(wanted)}, this machine's is {cuda.detail}",
+            help=f"compile it for this one: --target cuda:sm_{have[0]}{have[1]}" if have else "compile it for this one",
+        )
+
+
+def _capability(text: str) -> tuple[int, ...]:
+    """Major and minor compute capability, of a text that ends in sm_NN; () where it does not."""
+    _, found, number = text.rpartition("sm_")
+    return (int(number[:-1]), int(number[-1])) if found and number.isdigit() and len(number) > 1 else ()
+
+
+def _dotted(capability: tuple[int, ...]) -> str:
+    return ".".join(map(str, capability))
 
 
 def cpu_device() -> Device:

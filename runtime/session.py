@@ -22,11 +22,14 @@ from dlc.runtime.artifact import (
 )
 from dlc.runtime.data.pictures import read_picture
 from dlc.runtime.device import require_device
+from dlc.runtime.device_executor import DeviceExecutor
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import Executor, StepTime
-from dlc.runtime.library import load_code
+from dlc.runtime.library import load_code, load_cuda
 from dlc.runtime.names import suggest
-from dlc.runtime.plan import TensorSpec
+from dlc.runtime.plan import Program, TensorSpec
+
+AnyExecutor = Executor | DeviceExecutor
 
 Specialise = Callable[[Artifact, Sizes], Variant]
 """Makes a program for images of other sizes. Raises RuntimeFault where there can be none."""
@@ -40,6 +43,17 @@ def load(path: str | Path, threads: int | None = None, specialise: Specialise | 
     artifact, of another version, or made for another machine.
     """
     return Session(load_artifact(path), threads, specialise)
+
+
+def executor_of(
+    program: Program, code: bytes | memoryview, weights: Mapping[str, np.ndarray], threads: int | None = None
+) -> AnyExecutor:
+    """What runs a program on the device that it is compiled for. Raises RuntimeFault where that is not here."""
+    require_device(program.device)
+    if program.device == "cpu":
+        return Executor(program, load_code(code), weights, threads)
+    load_cuda()  # knows how to load the code
+    return DeviceExecutor(program, load_code(code), weights)
 
 
 class Results(Mapping[str, np.ndarray]):
@@ -90,14 +104,14 @@ class Session:
 
     def __init__(self, artifact: Artifact, threads: int | None = None, specialise: Specialise | None = None) -> None:
         program = artifact.manifest.program
-        require_device(program.device)
+        require_device(program.device, artifact.manifest.target.name)
         self._artifact = artifact
         self._specialise = specialise
         self._weights = {spec.name: _usable(artifact.weights[spec.name]) for spec in program.weights}
-        self._executor = Executor(program, load_code(artifact.code), self._weights, threads)
+        self._executor = executor_of(program, artifact.code, self._weights, threads)
         self._sizes = image_sizes(program)
         self._variants = {image_sizes(v.program): v for v in artifact.variants}
-        self._others: dict[Sizes, Executor] = {}
+        self._others: dict[Sizes, AnyExecutor] = {}
         self._making = threading.Lock()
         self._positions = {spec.name: i for i, spec in enumerate(self.inputs)}
         self._names = [spec.name for spec in self.outputs]
@@ -129,7 +143,7 @@ class Session:
         return self._artifact.manifest.classes
 
     @property
-    def executor(self) -> Executor:
+    def executor(self) -> AnyExecutor:
         """What runs the program for images of the size that `inputs` says: memory plans, and runs with arrays given for the
         outputs."""
         return self._executor
@@ -192,7 +206,7 @@ class Session:
         except RuntimeFault as fault:
             return self._executor_for(arrays, fault).profile(named, repeats)
 
-    def _executor_for(self, arrays: Sequence[Any], fault: RuntimeFault) -> Executor:
+    def _executor_for(self, arrays: Sequence[Any], fault: RuntimeFault) -> AnyExecutor:
         """What runs images of the arrays' sizes, made now if need be. Raises `fault` where these are not what it is about."""
         sizes = _sizes_of(arrays)
         if fault.code != "R0204" or sizes == self._sizes or not self._differ_in_size_alone(arrays):
@@ -211,7 +225,7 @@ class Session:
                     else self._weights[spec.name]
                     for spec in variant.program.weights
                 }
-                self._others[sizes] = Executor(variant.program, load_code(variant.code), weights, self.threads)
+                self._others[sizes] = executor_of(variant.program, variant.code, weights, self.threads)
         return self._others[sizes]
 
     def _differ_in_size_alone(self, arrays: Sequence[Any]) -> bool:

@@ -48,3 +48,27 @@ def test_missing_features_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(RuntimeFault, match=r"needs a processor with avx512f, avx512vnni, which this one lacks"):
         device.check_cpu("x86_64-linux-gnu", ("avx2", "avx512f", "avx512vnni", "a-feature-not-known"))
+
+
+@pytest.mark.parametrize(
+    "target, fits", [("cuda", True), ("cuda:sm_90", True), ("cuda:sm_80", False), ("cuda:sm_100", False)]
+)
+def test_code_for_another_gpu_is_refused_with_the_target_that_fits(
+    target: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "cuda_device", lambda: device.Device("cuda", True, "NVIDIA H200, sm_90"))
+
+    if fits:
+        device.require_device("cuda", target)
+    else:
+        with pytest.raises(RuntimeFault, match=r"R0107.*this machine's is NVIDIA H200[\s\S]*cuda:sm_90"):
+            device.require_device("cuda", target)
+
+
+def test_code_runs_on_later_minor_versions_and_portable_code_from_8_0_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cuda_device", lambda: device.Device("cuda", True, "NVIDIA GeForce RTX 4090, sm_89"))
+    device.require_device("cuda", "cuda:sm_80")
+
+    monkeypatch.setattr(device, "cuda_device", lambda: device.Device("cuda", True, "Tesla T4, sm_75"))
+    with pytest.raises(RuntimeFault, match=r"R0107.*8\.0.*T4"):
+        device.require_device("cuda", "cuda")

@@ -1,0 +1,183 @@
+"""The executor for GPUs, on a device that is this process: same plans, copies and graphs, kernels for the processor."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dlc
+from dlc import api
+from dlc.runtime.device_executor import DeviceExecutor
+from dlc.runtime.device_tensor import DeviceArray
+from dlc.runtime.errors import RuntimeFault
+from dlc.runtime.library import load_code
+from dlc.runtime.session import Session
+
+KIND = 1
+SPECS = Path(dlc.__file__).parent / "specs"
+
+
+class HostGpu:
+    """A device whose memory is the process's own. It remembers what it was asked for."""
+
+    kind, stream = KIND, 0
+
+    def __init__(self, limit: int = 2**30) -> None:
+        self.held: dict[int, np.ndarray] = {}
+        self.limit = limit
+        self.log: list[str] = []
+
+    def allocate(self, size: int) -> int:
+        if sum(a.nbytes for a in self.held.values()) + size > self.limit:
+            raise RuntimeFault("R0207", "more than the GPU has")
+        raw = np.full(size + 64, 0x7F, np.uint8)  # what nobody writes is no zero
+        address = raw.ctypes.data + -raw.ctypes.data % 64
+        self.held[address] = raw
+        return int(address)
+
+    def free(self, address: int) -> None:
+        del self.held[address]
+
+    allocate_host, free_host = allocate, free
+
+    def upload(self, to: int, source: int, size: int) -> None:
+        self.log.append("upload")
+        ctypes.memmove(to, source, size)
+
+    def download(self, to: int, source: int, size: int) -> None:
+        self.log.append("download")
+        ctypes.memmove(to, source, size)
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        self.log.append("copy")
+        ctypes.memmove(to, source, size)
+
+    def synchronize(self) -> None:
+        pass
+
+    def run(self, work: Callable[[], None]) -> None:
+        self.log.append("run")
+        work()
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.log.append("capture")
+        return work
+
+    def launch(self, graph: Any) -> None:
+        self.log.append("launch")
+        graph()
+
+    def destroy(self, graph: Any) -> None:
+        self.log.append("destroy")
+
+    def times(self, work: Sequence[Callable[[], None]]) -> list[float]:
+        for piece in work:
+            piece()
+        return [1e-3] * len(work)
+
+
+@pytest.fixture(scope="module")
+def net() -> Session:
+    return api.compile(SPECS / "lenet5.dlspec", model="LeNet5")
+
+
+def on(gpu: HostGpu, net: Session) -> DeviceExecutor:
+    artifact = net._artifact
+    return DeviceExecutor(artifact.manifest.program, load_code(artifact.code), artifact.weights, gpu)
+
+
+def images(batch: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((batch, 1, 32, 32), np.float32)
+
+
+def test_results_are_those_of_the_processor_from_the_first_run_to_the_captured_graph(net: Session) -> None:
+    gpu = HostGpu()
+    executor = on(gpu, net)
+    gpu.log.clear()
+
+    for seed in range(4):
+        (result,) = executor.execute([images(3, seed)])
+        np.testing.assert_array_equal(result, net(images(3, seed)))
+    runs = [entry for entry in gpu.log if entry in ("run", "capture", "launch")]
+    assert runs == ["run", "capture", "launch", "launch", "launch"]
+
+
+def test_batch_sizes_have_memory_of_their_own(net: Session) -> None:
+    executor = on(HostGpu(), net)
+
+    for batch in (1, 5, 2, 5, 1):
+        np.testing.assert_array_equal(executor.execute([images(batch)])[0], net(images(batch)))
+
+
+def test_tensors_on_the_device_are_read_in_place_and_results_stay_there(net: Session) -> None:
+    gpu = HostGpu()
+    executor = on(gpu, net)
+    given = images(2)
+    address = gpu.allocate(given.nbytes)
+    gpu.upload(address, given.ctypes.data, given.nbytes)
+    gpu.log.clear()
+
+    class OnDevice(DeviceArray):
+        pass
+
+    for _ in range(3):
+        (result,) = executor.execute([OnDevice(address, given.shape, "float32", KIND)])
+        assert isinstance(result, DeviceArray)
+        np.testing.assert_array_equal(np.from_dlpack(result), net(given))
+    assert "upload" not in gpu.log and "download" not in gpu.log
+    assert gpu.log.count("copy") == 3  # the outputs alone
+
+
+def test_an_array_that_a_consumer_holds_stays_alive(net: Session) -> None:
+    gpu = HostGpu()
+    before = len(gpu.held)
+    array = DeviceArray(gpu.allocate(16), (4,), "float32", KIND, gpu.free)
+    view = np.from_dlpack(array)
+    del array
+
+    assert len(gpu.held) == before + 1
+    del view
+    assert len(gpu.held) == before
+
+
+def test_all_memory_is_given_back(net: Session) -> None:
+    gpu = HostGpu()
+    executor = on(gpu, net)
+    for _ in range(3):
+        executor.execute([images(2)])
+    executor.close()
+
+    assert not gpu.held
+    assert gpu.log.count("destroy") == 1
+
+
+def test_too_large_a_batch_is_refused_and_smaller_ones_run(net: Session) -> None:
+    gpu = HostGpu(limit=2**21)
+    executor = on(gpu, net)
+
+    with pytest.raises(RuntimeFault, match="R0207"):
+        executor.execute([images(2000)])
+    np.testing.assert_array_equal(executor.execute([images(1)])[0], net(images(1)))
+
+
+def test_wrong_shapes_and_types_are_faults(net: Session) -> None:
+    executor = on(HostGpu(), net)
+
+    with pytest.raises(RuntimeFault, match="R0204"):
+        executor.execute([np.zeros((1, 1, 9, 9), np.float32)])
+    with pytest.raises(RuntimeFault, match="R0203"):
+        executor.execute([images(1).astype(np.float64)])
+    with pytest.raises(RuntimeFault, match="R0208"):
+        executor.run({"nothing": images(1)})
+
+
+def test_a_profile_has_a_line_for_each_step(net: Session) -> None:
+    executor = on(HostGpu(), net)
+    (name,) = (spec.name for spec in executor.program.inputs)
+
+    assert [t.seconds for t in executor.profile({name: images(2)}, 2)] == [1e-3] * len(executor.program.steps)
