@@ -12,6 +12,7 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -165,6 +166,10 @@ class DeviceExecutor:
         self.trim()
         while self._weights:
             self._gpu.free(self._weights.popitem()[1])
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, RuntimeFault):  # it was never made whole, or the device is gone
+            self.close()
 
     def _on_device(self, value: Any) -> Any | None:
         """The tensor of a value that lies on the device, None for one on the host."""

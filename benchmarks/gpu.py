@@ -1,0 +1,144 @@
+"""Prepares a folder that checks and measures dlc on a GPU, on a machine without one: compiled models and what they must give.
+
+    python benchmarks/gpu.py FOLDER [--target cuda:sm_90] [--python 3.12] [--nets lenet5,resnet18] [--train lenet5] [--data MNIST]
+
+There, `python FOLDER/gpu_run.py` does the rest and writes FOLDER/results.json. Weights are random numbers that both sides draw
+from the same seeds, so that the folder stays small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from gpu_run import SAMPLES, drawn, images
+from networks import NETS, Net
+
+from dlc import api
+from dlc.bundling import bundle
+from dlc.compiler.codegen.cache import BuildOptions, user_cache
+from dlc.compiler.codegen.target import CpuTarget, Target
+from dlc.compiler.folding import folding
+from dlc.compiler.initial import initial_state, initial_weights
+from dlc.compiler.network import inference_form
+from dlc.compiler.pipeline import AnyTarget, compile_folded, compile_training, pack, target_spec
+from dlc.runtime.arrays import aligned_copy
+from dlc.runtime.artifact import Artifact, Manifest, save_artifact
+from dlc.runtime.executor import Executor
+from dlc.runtime.plan import Program
+
+_OPTIONS = BuildOptions(user_cache())
+
+
+def prepare_forward(net: Net, target: AnyTarget, folder: Path) -> None:
+    """Writes the model's artifact, without weights that can be drawn there, and its output on this processor."""
+    network = folding(inference_form(api.one_network(net.path, model=net.model))).network
+    weights = {name: drawn(name, spec.shape) for name, spec in network.parameter_specs(training=False).items()}
+    compiled, packed = compile_folded(network, weights, target)
+    _save(folder / f"{net.model}.dlc", net.model, compiled.program, compiled.library(), packed, target)
+    host, arrays = compile_folded(network, weights, _processor(), options=_OPTIONS)
+    executor = Executor(host.program, host.function, {name: aligned_copy(array) for name, array in arrays.items()})
+    np.savez(
+        folder / f"{net.model}.npz", *executor.execute([images(spec.shape, SAMPLES) for spec in host.program.inputs])
+    )
+
+
+def prepare_training(net: Net, target: AnyTarget, folder: Path, batch: int = 64) -> None:
+    """Writes one training step (SGD with momentum) of a model as an artifact. It is measured only, on drawn weights."""
+    heads = "".join(f" + 0.3*cross_entropy({head})" for head in net.heads)
+    spec = folder / f"{net.model}.step.dlspec"
+    spec.write_text(
+        f'import "{net.spec}.dlspec" as nets\nmodel Net = nets.{net.dropless or net.model}\n'
+        f"data images {{ source npz\n resize {net.shape[1]} }}\ntrain Step {{ model Net\n data images\n"
+        f" loss cross_entropy{'(logits)' if heads else ''}{heads}\n optimizer sgd(lr=0.01, momentum=0.9)\n"
+        f" batch {batch}\n epochs 1 }}\n"
+    )
+    recipe = api.recipe_of(spec)
+    compiled = compile_training(recipe, target, batch)
+    _save(folder / f"{net.model}.step.dlc", net.model, compiled.program, compiled.library(), compiled.constants, target)
+    spec.unlink()
+
+
+def prepare_epoch(target: AnyTarget, folder: Path, data: Path) -> None:
+    """Writes LeNet-5's training step with its first weights, MNIST's training images, and the losses of an epoch here."""
+    recipe = api.recipe_of(NETS["lenet5"].path, "LeNet5OnMnist")
+    weights = {**initial_weights(recipe.network, recipe), **initial_state(recipe)}
+    compiled = compile_training(recipe, target, recipe.batch)
+    first = pack(compiled, weights)
+    _save(folder / "epoch.dlc", "epoch", compiled.program, compiled.library(), first, target, whole=True)
+    from gpu_run import epoch
+
+    for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+        shutil.copy(data / name, folder)
+    host = compile_training(recipe, _processor(), recipe.batch, _OPTIONS)
+    arrays = {name: aligned_copy(array) for name, array in pack(host, weights).items()}
+    losses = epoch(Executor(host.program, host.function, arrays).run, host.program, folder)
+    np.savez(folder / "epoch.npz", losses)
+
+
+def _save(
+    path: Path,
+    name: str,
+    program: Program,
+    code: bytes,
+    weights: Mapping[str, np.ndarray],
+    target: AnyTarget,
+    *,
+    whole: bool = False,
+) -> None:
+    """Writes an artifact; of the weights only those that cannot be drawn again, unless it shall be `whole`."""
+    kept = {}
+    for spec in program.weights:
+        if spec.name not in weights:
+            continue
+        canonical = spec.layout.canonical_shape if spec.layout is not None else spec.shape
+        again = drawn(spec.name, canonical)
+        again = again if spec.layout is None else spec.layout.pack(again)
+        if whole or not np.array_equal(again, weights[spec.name]):
+            kept[spec.name] = np.asarray(weights[spec.name])
+    save_artifact(path, Artifact(Manifest(name, program, target_spec(target)), code, kept))
+
+
+def _processor() -> CpuTarget:
+    target = Target.parse("cpu", _OPTIONS.cache)
+    assert isinstance(target, CpuTarget)
+    return target
+
+
+def main() -> None:
+    """Reads the command line and prepares the folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", default="cuda:sm_90", help="cpu tries the folder out on a machine without a GPU")
+    parser.add_argument("--python", help="the version of Python there, as in 3.12")
+    parser.add_argument("--nets", default=",".join(NETS), help="for forward calls")
+    parser.add_argument("--train", default="lenet5,resnet18,resnet50", help="for training steps")
+    parser.add_argument("--data", type=Path, help="the folder of MNIST's files, for an epoch of training")
+    options = parser.parse_args()
+    target = Target.parse(options.target)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        for name in filter(None, options.nets.split(",")):
+            prepare_forward(NETS[name], target, made)
+            print(f"{name}: forward", flush=True)
+        for name in filter(None, options.train.split(",")):
+            prepare_training(NETS[name], target, made)
+            print(f"{name}: training step", flush=True)
+        if options.data:
+            prepare_epoch(target, made, options.data)
+            print("lenet5: an epoch of training", flush=True)
+        result = bundle(sorted(made.glob("*.dlc")), options.folder, python=options.python)
+        for file in made.iterdir():
+            if file.suffix in (".npz", ".gz"):
+                shutil.copy(file, options.folder)
+    shutil.copy(Path(__file__).with_name("gpu_run.py"), options.folder)
+    total = sum(f.stat().st_size for f in options.folder.rglob("*") if f.is_file())
+    print(f"{result.folder}: {total / 2**20:.1f} MiB; there: python {result.folder.name}/gpu_run.py")
+
+
+if __name__ == "__main__":
+    main()
