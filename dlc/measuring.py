@@ -16,7 +16,7 @@ from dlc.loading import load
 from dlc.runtime.atomic import read_fault
 from dlc.runtime.data.resize import Resize
 from dlc.runtime.data.sources.base import Source, Split
-from dlc.runtime.device import cuda_device, machine
+from dlc.runtime.device import cuda_device, machine, require_device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.names import suggest
 from dlc.runtime.plan import TensorSpec
@@ -169,29 +169,42 @@ def targets() -> list[dict[str, Any]]:
     """What this machine can compile for and run: name, compiles, runs, reason."""
     from dlc.compiler.codegen.target import TARGETS
 
-    cuda = cuda_device()
     found = []
     for name, meaning in TARGETS.items():
         compiles, reason = _compiles(name)
-        runs = cuda.available if name.startswith("cuda") else _runs(name)
-        if name.startswith("cuda") and not cuda.available:
-            reason = "; ".join(filter(None, [reason, cuda.detail]))
+        runs, why = _runs_on_gpu(name) if name.startswith("cuda") else (_runs(name), "")
+        reason = "; ".join(filter(None, [reason, why]))
         found.append({"name": name, "meaning": meaning, "compiles": compiles, "runs": runs, "reason": reason})
     return found
+
+
+def _runs_on_gpu(name: str) -> tuple[bool, str]:
+    """Whether programs for a GPU run here, and why not: no driver, an old GPU, or no CUDA runtime."""
+    from dlc.runtime.library import cuda_libraries
+
+    found = cuda_device()
+    if not found.available:
+        return False, found.detail
+    try:
+        require_device("cuda", "" if name == "cuda:sm_NN" else name)
+        cuda_libraries()
+    except RuntimeFault as fault:
+        return False, "; ".join(filter(None, [fault.message, fault.help]))
+    return True, ""
 
 
 def _compiles(name: str) -> tuple[bool, str]:
     """Whether the packages and the linker that a target needs are installed, and the command that installs them if not."""
     if not name.startswith("cuda"):
         return _links(name)
-    for package in ("cuda.bindings", "nvidia.cu13"):
+    for package in ("cuda.bindings.nvfatbin", "nvidia.cu13"):
         try:
             found = importlib.util.find_spec(package)
         except ModuleNotFoundError:
             found = None
         if found is None:
             return False, "pip install 'dlc[cuda]' brings the compiler"
-    return True, ""
+    return _links("x86-64-v3")  # the code that launches kernels is linked for such a processor
 
 
 def _links(name: str) -> tuple[bool, str]:
