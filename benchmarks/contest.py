@@ -18,7 +18,7 @@ from clock import Watch, alternate
 from rows import ERROR, PEER_ERRORS, Row, family
 
 TARGETS = {"forward": "cpu", "avx2": "x86-64-v3"}
-STEPS = 4
+STEPS = 3
 """Training steps in which losses are compared; they may differ by LOSSES, relative."""
 LOSSES = 1e-3
 
@@ -68,7 +68,7 @@ def _forward(
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
     net = row.network
     peers = forward.PEERS if row.kind == "forward" else ("OpenVINO",)
-    peers = tuple(p for p in peers if _wanted(p, only) and (p != "ncnn" or row.batch == 1))
+    peers = tuple(p for p in peers if _wanted(p, only) and (family(p) != "ncnn" or row.batch == 1))
     forward.prepare(net, row.batch, folder, TARGETS[row.kind], peers)
     contenders = {name: forward.contender(name, net, row.batch, folder, threads) for name in ("dlc", *peers)}
     notes: dict[str, str] = {}
@@ -96,7 +96,7 @@ def _training(
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
     net = row.network
     training.prepare(net, folder)
-    curves = _curves(row, folder, threads, compile_budget=0.0)
+    curves = _curves(row, folder, threads)
     contenders: dict[str, Callable[[], Any]] = {"dlc": training.ours(net, row.batch, folder, threads)}
     notes: dict[str, str] = {}
     if _wanted("PyTorch", only):
@@ -109,7 +109,7 @@ def _training(
     return contenders, {"losses": curves, "notes": notes}
 
 
-def _curves(row: Row, folder: Path, threads: int, compile_budget: float) -> dict[str, list[float]]:
+def _curves(row: Row, folder: Path, threads: int) -> dict[str, list[float]]:
     """The losses of some steps without dropout, ours and PyTorch's, which must agree."""
     net = row.network
     ours = training.ours(net, row.batch, folder, threads, dropless=True)

@@ -12,7 +12,7 @@ from networks import Net
 
 Call = Callable[[], np.ndarray]
 
-PEERS = ("PyTorch", "PyTorch channels last", "ONNX Runtime", "OpenVINO", "ncnn")
+PEERS = ("PyTorch", "PyTorch channels last", "ONNX Runtime", "OpenVINO", "ncnn", "ncnn fp32")
 """Those made by `contender`; `torch.compile` is one more, by `compiled`."""
 
 
@@ -60,8 +60,8 @@ def contender(name: str, net: Net, batch: int, folder: Path, threads: int) -> Ca
             return _onnx_runtime(images, folder, threads)
         case "OpenVINO":
             return _openvino(images, folder, threads)
-        case "ncnn":
-            return _ncnn(images, folder, threads)
+        case "ncnn" | "ncnn fp32":
+            return _ncnn(images, folder, threads, exact=name.endswith("fp32"))
     raise ValueError(name)
 
 
@@ -130,12 +130,13 @@ def openvino_convolutions(folder: Path, threads: int) -> set[str]:
     return {f["primitiveType"].value for f in facts if f["layerType"].value == "Convolution"}
 
 
-def _ncnn(images: np.ndarray, folder: Path, threads: int) -> Call:
+def _ncnn(images: np.ndarray, folder: Path, threads: int, *, exact: bool) -> Call:
+    """As it comes, ncnn keeps weights and activations in 16 bits where it can; `exact`: in fp32 like all others."""
     import ncnn
 
     net: Any = ncnn.Net()
     net.opt.num_threads = threads
-    for kind in ("fp16", "bf16"):
+    for kind in ("fp16", "bf16") if exact else ():
         for use in ("packed", "storage", "arithmetic"):
             if hasattr(net.opt, f"use_{kind}_{use}"):
                 setattr(net.opt, f"use_{kind}_{use}", False)

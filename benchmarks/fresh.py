@@ -39,7 +39,7 @@ def memory(row: Row, folder: Path, threads: int, only: tuple[str, ...]) -> dict[
     elif row.kind == "avx2":
         return {"peaks": {}}
     else:
-        names = ("dlc", *(p for p in forward.PEERS if p != "ncnn" or row.batch == 1))
+        names = ("dlc", *(p for p in forward.PEERS if family(p) != "ncnn" or row.batch == 1))
         forward.prepare(row.network, row.batch, folder, names=names)
     names = tuple(n for n in names if n == "dlc" or not only or family(n) in only)
     return {"peaks": {name: _alone(row, name, folder, threads) for name in names}}
@@ -75,7 +75,7 @@ def _import(name: str, row: Row) -> None:
             import onnxruntime  # noqa: F401
         case "OpenVINO":
             import openvino  # noqa: F401
-        case "ncnn":
+        case "ncnn" | "ncnn fp32":
             import ncnn  # noqa: F401
 
 

@@ -170,11 +170,12 @@ def _judged(ratio: float | None, goal: Goal | None) -> str:
     return f"{ratio:.2f} of {goal.times:g}: " + ("ok" if ratio >= goal.times else "**missed**")
 
 
-def _torch(times: Mapping[str, Any]) -> str:
-    found = best(times, "PyTorch")
+def _best_of(times: Mapping[str, Any], system: str, plain: str) -> str:
+    """The best variant of a system, and which it is; `plain` says what the one without a name of its own is."""
+    found = best(times, system)
     if found is None:
         return ""
-    name = found[0].removeprefix("PyTorch").strip() or "eager"
+    name = found[0].removeprefix(system).strip() or plain
     return f"{_milliseconds(found[1])} ({name})"
 
 
@@ -185,9 +186,11 @@ def _forward_table(results: Mapping[str, Any], batch: int) -> str:
         ours = times["dlc"]
         cells = [row.network.name, _milliseconds(ours["median"])]
         cells.append(f"{_milliseconds(ours['low'])}-{_milliseconds(ours['high'])}")
-        cells.append(_torch(times))
-        for name in ("ONNX Runtime", "OpenVINO", *(["ncnn"] if batch == 1 else [])):
+        cells.append(_best_of(times, "PyTorch", "eager"))
+        for name in ("ONNX Runtime", "OpenVINO"):
             cells.append(_milliseconds(times[name]["median"]) if name in times else "")
+        if batch == 1:
+            cells.append(_best_of(times, "ncnn", "16 bits"))
         cells += [_judged(_ratio(times, goal), goal) for goal in goals(row)]
         body.append([*cells, f"{measured['errors']['dlc']:.0e}"])
     head = [f"forward, batch of {batch}, ms", "dlc", "least to most of a burst", "PyTorch, its best", "ONNX Runtime"]
@@ -204,7 +207,7 @@ def _train_table(results: Mapping[str, Any]) -> str:
         times = entry["time"]["times"]
         ours, (goal,), share = times["dlc"], goals(row), memory_share(entry)
         cells = [row.title, _milliseconds(ours["median"])]
-        cells += [f"{_milliseconds(ours['low'])}-{_milliseconds(ours['high'])}", _torch(times)]
+        cells += [f"{_milliseconds(ours['low'])}-{_milliseconds(ours['high'])}", _best_of(times, "PyTorch", "eager")]
         cells.append(_judged(_ratio(times, goal), goal))
         judged = "" if share is None else f"{share:.2f} of {MEMORY}: " + ("ok" if share <= MEMORY else "**missed**")
         body.append([*cells, judged])
@@ -234,7 +237,7 @@ def _avx2_table(results: Mapping[str, Any]) -> str:
 
 
 def _memory_table(results: Mapping[str, Any]) -> str:
-    names = ("dlc", "PyTorch", "PyTorch channels last", "ONNX Runtime", "OpenVINO", "ncnn")
+    names = ("dlc", "PyTorch", "PyTorch channels last", "ONNX Runtime", "OpenVINO", "ncnn", "ncnn fp32")
     body = []
     for name, row in ROWS.items():
         peaks = results["rows"].get(name, {}).get("memory", {}).get("peaks", {})
