@@ -49,13 +49,14 @@ def schedule_gather(schedule: Schedule, block: Block, stride: int, target: CpuTa
     handle = schedule.get_sblock(block.name)
     loops = schedule.get_loops(handle)
     extents = [extent(schedule, loop) for loop in loops]
-    if len(loops) != 4 or stride == 1 or (extents[2] or 1) % stride:
+    if len(loops) != 4:
         schedule_map(schedule, block, target)
         return
     work = product(extents) * cost(schedule, handle)
     n, y, x, c = loops
-    _, inner = schedule.split(x, [None, stride])
-    schedule.unroll(inner)
+    if stride > 1:
+        _, inner = schedule.split(x, [None, stride])
+        schedule.unroll(inner)
     tile = vector_width(extents[3] or 1, target.lanes)
     if tile >= target.lanes // 4 or tile == extents[3]:
         _, lane = schedule.split(c, [None, tile])
