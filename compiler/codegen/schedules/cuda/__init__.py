@@ -60,13 +60,16 @@ def _bind_all(schedule: Schedule) -> None:
 
 
 def uses_threads_only(function: Any) -> bool:
-    """Whether every computation of a scheduled function stands inside a loop that is bound to threads."""
+    """Whether every computation of a scheduled function stands inside a loop that is bound to threads, and no such loop in
+    another: the processor would launch a kernel for each of its rounds."""
     outside: list[Any] = []
 
     def visit(statement: Any) -> None:
         if isinstance(statement, tirx.For) and statement.thread_binding is not None:
             return
-        if isinstance(statement, tirx.BufferStore):
+        if isinstance(statement, tirx.BufferStore) or (
+            isinstance(statement, tirx.For) and not _is_one(statement.extent)
+        ):
             outside.append(statement)
             return
         for child in _children(statement):
@@ -74,6 +77,10 @@ def uses_threads_only(function: Any) -> bool:
 
     visit(function.body)
     return not outside
+
+
+def _is_one(extent: Any) -> bool:
+    return isinstance(extent, tirx.IntImm) and int(extent) == 1
 
 
 def _children(statement: Any) -> list[Any]:
