@@ -12,6 +12,7 @@ from dlc.compiler.losses.base import Loss
 from dlc.compiler.network import Network
 from dlc.compiler.optimizers.base import Optimizer
 from dlc.compiler.source import Span
+from dlc.runtime.data.dense import Dense
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class DataRecipe:
 
     `validate` is the fraction split off the training part; `normalize` is "per_channel", "per_pixel", None, or a pair
     (mean, std) of tuples, one number per channel. `fit` is how images of other proportions get the size `resize`, `views`
-    at how many places of an image the error is measured.
+    at how many places of an image the error is measured; with `dense`, at all.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DataRecipe:
     settings: Mapping[str, str] = field(default_factory=dict)  # the section as written, after --set, for recipe.json
     fit: Literal["stretch", "crop"] = "stretch"
     views: Literal["one", "ten"] = "one"
+    dense: Dense | None = None
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,7 @@ def at_sizes(network: Network, sizes: Sequence[Size]) -> Network:
     if wanted == trained:
         return inference_form(network)
     text = ", ".join(show_size(s) for s in dict.fromkeys(wanted))
-    if network.measured:
-        raise DlcError.of(
-            "E0861",
-            f"{network.name} may be another network for images of {text}: the spec reads a height or width at "
-            f"{network.measured}",
-            span=network.span,
-            help="give the model's input that size in the spec, and compile it",
-        )
+    require_unmeasured(network, text)
     images = [i for i in network.inputs if len(i.shape) == 3]
     shapes = {i.name: (i.shape[0], *size) for i, size in zip(images, wanted, strict=True)}
     try:
@@ -58,6 +51,18 @@ def at_sizes(network: Network, sizes: Sequence[Size]) -> Network:
         ) from error
     _same_weights(network, made, text)
     return made
+
+
+def require_unmeasured(network: Network, text: str) -> None:
+    """Raises DlcError (E0861) where the spec computed with the image's size, which is to be another, `text`."""
+    if network.measured:
+        raise DlcError.of(
+            "E0861",
+            f"{network.name} may be another network for images of {text}: the spec reads a height or width at "
+            f"{network.measured}",
+            span=network.span,
+            help="give the model's input that size in the spec, and compile it",
+        )
 
 
 def _same_weights(network: Network, made: Network, text: str) -> None:

@@ -30,8 +30,18 @@ def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
     window = size_after(data.augment, (height, width))
     for transform in data.augment:
         transform.fitted(dataset.train.images[:1])
+    larger = None
+    if data.dense is not None and data.dense.size is not None:
+        larger = data.source.load(directory, Resize(*data.dense.pair, data.fit))
     prepared = prepare(
-        dataset, validate=data.validate, size=size, normalize=data.normalize, window=window, views=data.views
+        dataset,
+        validate=data.validate,
+        size=size,
+        normalize=data.normalize,
+        window=window,
+        views=data.views,
+        dense=data.dense,
+        larger=larger,
     )
     (image,) = recipe.network.inputs[:1]
     shape = (prepared.preprocessing.channels, *prepared.preprocessing.window)

@@ -28,6 +28,40 @@ def load(path: str | Path, threads: int | None = None) -> Session:
     return session.load(path, threads, specialiser())
 
 
+def load_dense(path: str | Path, size: tuple[int, int], threads: int | None = None) -> Session:
+    """Opens an artifact's network as a fully convolutional one for images of `size` (height, width), compiled now.
+
+    Its outputs are the means over all places of an image (Simonyan and Zisserman 2015, section 3.2). Raises RuntimeFault
+    where the compiler is not installed (R0218) or the file cannot be opened, DlcError where the network cannot be so used.
+    """
+    artifact = load_artifact(path)
+    if specialiser() is None:
+        raise RuntimeFault(
+            "R0218",
+            f"{artifact.manifest.model} has no program for dense evaluation, and without the compiler none can be made",
+            help="install the compiler: pip install dlc",
+        )
+    from dlc.compiler.codegen.cache import BuildOptions, user_cache
+    from dlc.compiler.codegen.target import Target
+    from dlc.compiler.dense import fully_convolutional
+    from dlc.compiler.description import network_of, weights_of
+    from dlc.compiler.pipeline import make_artifact
+
+    network, kept = network_of(artifact), user_cache()
+    made = fully_convolutional(network, size)
+    dense = make_artifact(
+        made.network,
+        made.weights(weights_of(artifact, network)),
+        Target.parse(artifact.manifest.target.name, kept),
+        classes=artifact.manifest.classes,
+        preprocessing=artifact.manifest.preprocessing,
+        source=artifact.manifest.source,
+        origin=str(path),
+        options=BuildOptions(kept),
+    )
+    return Session(dense, threads)
+
+
 def specialiser() -> Specialise | None:
     """What makes programs for images of other sizes; None where the compiler is not installed."""
     return specialise if importlib.util.find_spec("tvm") is not None else None

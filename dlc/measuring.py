@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from dlc.api import vocabulary
 from dlc.compiler.errors import DlcError
-from dlc.loading import load
+from dlc.loading import load, load_dense
 from dlc.runtime.atomic import read_fault
 from dlc.runtime.data.resize import Resize
 from dlc.runtime.data.sources.base import Source, Split
@@ -42,10 +43,14 @@ def evaluate(
     source: str | None = None,
     batch: int = 256,
     threads: int | None = None,
+    dense: tuple[int, int] | None = None,
+    flip: bool = False,
 ) -> Evaluation:
     """The error of a compiled model on the test part of a data set, by default the one it was trained on.
 
-    Raises RuntimeFault where the artifact names no source, or the samples do not fit the model.
+    With `dense`, that of the network at every place of images of this size (height, width), and with `flip` the mean over
+    their mirror images too; by default as the training data's section says. Raises RuntimeFault where the artifact names no
+    source, or the samples do not fit the model, DlcError where the network cannot be evaluated densely.
     """
     net = load(artifact, threads)
     chosen = _source(net, source)
@@ -54,7 +59,13 @@ def evaluate(
         raise RuntimeFault(
             "R0210", f"{artifact} says nothing about preprocessing", help="only models trained by `dlc train` do"
         )
-    size = Resize(rule.height, rule.width, rule.fit)
+    if dense is not None:
+        _require_larger(dense, rule.window)
+        rule = msgspec.structs.replace(rule, dense=dense, mirrored=flip)
+    if rule.dense is not None:
+        rule.resized(*rule.dense)  # whether normalisation allows it
+        net = load_dense(artifact, rule.dense, threads)
+    size = Resize(*(rule.dense or (rule.height, rule.width)), rule.fit)
     dataset = chosen.load(data, size)
     images = dataset.test.images
     if images.shape[1] != rule.channels:
@@ -66,6 +77,15 @@ def evaluate(
     started = time.perf_counter()
     found = measure(lambda x: _scores(net(x)), split, rule, (Error(),), batch=batch)
     return Evaluation(found["error"], len(split.labels), chosen.keyword, time.perf_counter() - started)
+
+
+def _require_larger(size: tuple[int, int], window: tuple[int, int]) -> None:
+    if size[0] < window[0] or size[1] < window[1] or size == window:
+        raise RuntimeFault(
+            "R0315",
+            f"dense evaluation needs images larger than the {window[0]}x{window[1]} that the network sees, "
+            f"not {size[0]}x{size[1]}",
+        )
 
 
 def _source(net: Session, keyword: str | None) -> Source:

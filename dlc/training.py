@@ -13,6 +13,7 @@ import numpy as np
 
 from dlc.api import Settings, recipe_of
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, user_cache
+from dlc.compiler.dense import fully_convolutional
 from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import initial_averages, initial_state, initial_weights
 from dlc.compiler.recipe import Recipe
@@ -34,6 +35,7 @@ from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.options import TrainingOptions
 from dlc.runtime.training.parts import Runnable, StepInParts
 from dlc.runtime.training.progress import Silent, progress_on
+from dlc.runtime.training.reshaped import Reshaped, bind
 from dlc.runtime.training.schedules.base import Duration
 from dlc.runtime.training.watch import Watch
 from dlc.runtime.weights import load_weights
@@ -91,7 +93,8 @@ def train(
         raise write_fault(folder, error) from error
     with CompilingBar(shown=progress) as bar:
         options = BuildOptions(user_cache() if cache else None, bar)
-        session = TrainingSession(plan, threads=threads, options=options)
+        dense = prepared.preprocessing.dense
+        session = TrainingSession(plan, threads=threads, options=options, dense=dense)
     if start is not None:
         session.start_from(start)
     trainer = Trainer(
@@ -144,8 +147,19 @@ class TrainingSession:
     in place, `evaluation` reads them, or their averages where the recipe has any.
     """
 
-    def __init__(self, recipe: Recipe, *, threads: int | None = None, options: BuildOptions = PLAIN) -> None:
-        """Compiles the programs for this machine and fills the arrays by the recipe's initializers."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        threads: int | None = None,
+        options: BuildOptions = PLAIN,
+        dense: tuple[int, int] | None = None,
+    ) -> None:
+        """Compiles the programs for this machine and fills the arrays by the recipe's initializers.
+
+        `dense` is the size of images that are evaluated densely; None: of those that the network is trained on. Raises
+        DlcError where the network cannot be, RuntimeFault (R0207) where the memory does not suffice.
+        """
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training
 
@@ -153,12 +167,14 @@ class TrainingSession:
         size = recipe.batch // recipe.accumulate
         last = compile_training(recipe, target, size, options)
         part = compile_part(recipe, target, size, options) if recipe.accumulate > 1 else None
-        evaluation = compile_evaluation(recipe.network, target, options)
+        network = recipe.network if dense is None else fully_convolutional(recipe.network, dense).network
+        evaluation = compile_evaluation(network, target, options)
         self.recipe = recipe
         self.arrays: dict[str, np.ndarray] = {}
-        self._programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
+        programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
+        self._programs = programs if dense is None else programs[:-1]  # others fill those of a dense evaluation
         self._threads, self._options = threads, options
-        require_memory(_weight_bytes(self._programs), self._programs, recipe.batch, available)
+        require_memory(_weight_bytes(programs), programs, recipe.batch, available)
         self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
         step = _executor(last, self.arrays, threads)
         self._last = step
@@ -166,7 +182,9 @@ class TrainingSession:
         if part is not None:
             self.step = StepInParts(_executor(part, self.arrays, threads), step, recipe.accumulate)
         averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
-        self.evaluation = _executor(evaluation, averages, threads)
+        bound, copies = bind(last.program.weights, averages, evaluation.program.weights)
+        evaluating = _executor(evaluation, bound, threads)
+        self.evaluation: Runnable = Reshaped(evaluating, copies) if copies else evaluating
 
     def watch(self) -> Watch:
         """Compiles what measures steps without making them."""

@@ -15,6 +15,7 @@ from dlc.compiler.frontend.suggestions import did_you_mean
 from dlc.compiler.frontend.values import Poison, kind
 from dlc.compiler.recipe import DataRecipe
 from dlc.compiler.source import Span
+from dlc.runtime.data.dense import Dense
 
 SETTINGS = ("source", "validate", "resize", "normalize", "augment", "evaluate")
 FITS: Mapping[str, Literal["stretch", "crop"]] = {"stretch": "stretch", "crop": "crop"}
@@ -32,7 +33,7 @@ def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | N
     validate: float = 0.0
     resize = normalize = None
     augment: tuple[Any, ...] = ()
-    fit, views = FITS["stretch"], VIEWS["center"]
+    fit, views, dense = FITS["stretch"], VIEWS["center"], None
     if (line := settings.line("source")) is not None:
         source = _source(evaluator, line)
     if (line := settings.line("validate")) is not None:
@@ -46,7 +47,11 @@ def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | N
     if (line := settings.line("augment")) is not None:
         augment = _augment(evaluator, line)
     if (line := settings.line("evaluate")) is not None:
-        views = _word(evaluator, single(evaluator, line, "`center` or `ten_crop`"), "evaluate", VIEWS, views)
+        node = single(evaluator, line, "`center`, `ten_crop` or `dense`")
+        if node is not None and dotted(node.function if isinstance(node, ast.Call) else node) == Dense.keyword:
+            dense = _dense(evaluator, node, normalize)
+        else:
+            views = _word(evaluator, node, "evaluate", VIEWS, views, more=(Dense.keyword,))
     if evaluator.report.count != before:
         return None
     return DataRecipe(
@@ -60,6 +65,7 @@ def elaborate_data(evaluator: Evaluator, section: ast.Section) -> DataRecipe | N
         written(settings),
         fit,
         views,
+        dense,
     )
 
 
@@ -106,15 +112,32 @@ def _fit(evaluator: Evaluator, line: ast.Setting) -> Literal["stretch", "crop"]:
     return fit
 
 
-def _word(evaluator: Evaluator, node: ast.Expression | None, what: str, words: Mapping[str, T], otherwise: T) -> T:
-    """One of a few words; a mistake is reported."""
+def _dense(evaluator: Evaluator, node: ast.Expression, normalize: Any) -> Dense | None:
+    """`dense`, `dense(256)`, `dense(size=(256, 320), flip=true)`."""
+    if normalize == "per_pixel":
+        message = "`dense` takes larger images than the network was trained on, which have no means pixel by pixel"
+        evaluator.error("E0805", message, node.span, help="write `normalize per_channel`")
+    made: Dense | None = chosen(evaluator, {Dense.keyword: Dense}, "evaluation", node)
+    return made
+
+
+def _word(
+    evaluator: Evaluator,
+    node: ast.Expression | None,
+    what: str,
+    words: Mapping[str, T],
+    otherwise: T,
+    more: Sequence[str] = (),
+) -> T:
+    """One of a few words; a mistake is reported. `more` could have stood there too."""
     if node is None:
         return otherwise
     word = dotted(node)
     if word is not None and word in words:
         return words[word]
-    message = f"`{what}` takes {' or '.join(f'`{w}`' for w in words)}"
-    evaluator.error("E0806", message, node.span, help=did_you_mean(word or "", words))
+    known = (*words, *more)
+    message = f"`{what}` takes {' or '.join(f'`{w}`' for w in known)}"
+    evaluator.error("E0806", message, node.span, help=did_you_mean(word or "", known))
     return otherwise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dlc.compiler.dense import fully_convolutional
+from dlc.compiler.errors import DlcError
 from dlc.compiler.frontend.evaluator import Evaluator
 from dlc.compiler.frontend.suggestions import listing
 from dlc.compiler.frontend.values import show_shape
@@ -34,6 +36,7 @@ def check_fit(evaluator: Evaluator, span: Span, network: Network, data: DataReci
         message = f"data `{data.name}` has {len(data.normalize[0])} means, but {network.name} takes {shape[0]} channels"
         evaluator.error("E0815", message, span)
     _check_size(evaluator, span, (shape[1], shape[2]), takes, data, facts.size)
+    _check_dense(evaluator, span, network, data, facts.size)
     for term in losses:
         scores = next(o.tensor.shape[0] for o in network.outputs if o.name == term.output)
         if facts.classes is not None and scores < facts.classes:
@@ -72,6 +75,32 @@ def _check_size(
     number = str(wanted[0]) if wanted[0] == wanted[1] else f"({wanted[0]}, {wanted[1]})"
     message = f"data `{data.name}` {what} {height}x{width}, but {takes}"
     evaluator.error("E0815", message, span, help=f"write `resize {number}` in the data section")
+
+
+def _check_dense(
+    evaluator: Evaluator, span: Span, network: Network, data: DataRecipe, known: tuple[int, int] | None
+) -> None:
+    """Reports what keeps the network from being evaluated at every place of images of the size that is given."""
+    if data.dense is None:
+        return
+    height, width = network.inputs[0].shape[1:]
+    size = data.dense.pair if data.dense.size is not None else data.resize or known
+    if size is None:
+        return
+    if size[0] < height or size[1] < width or size == (height, width):
+        message = (
+            f"`dense` needs images larger than the {height}x{width} that {network.name} takes, not {size[0]}x{size[1]}"
+        )
+        help = (
+            f"write `evaluate dense(size={max(height, width) * 8 // 7})`, or a larger `resize` and `crop` in `augment`"
+        )
+        evaluator.error("E0815", message, span, help=help)
+        return
+    try:
+        fully_convolutional(network, size)
+    except DlcError as error:
+        for found in error.diagnostics:
+            evaluator.error(found.code, found.message, found.span or span, help=found.help)
 
 
 def _channels(count: int) -> str:

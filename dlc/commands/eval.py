@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import DATA, JSON, THREADS, emit_json
+from dlc.commands.options import DATA, JSON, THREADS, ImageSize, emit_json
 
 
 @click.command(name="eval")
@@ -14,15 +14,28 @@ from dlc.commands.options import DATA, JSON, THREADS, emit_json
 @DATA
 @click.option("--source", help="The data source, e.g. mnist; default: the one the model was trained on.")
 @click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True, help="Number of samples per call.")
+@click.option("--dense", type=ImageSize(), help="The network at every place of whole images of this size.")
+@click.option("--flip", is_flag=True, help="With --dense: mirror images too.")
 @THREADS
 @JSON
 def command(
-    artifact: Path, data: Path | None, source: str | None, batch: int, threads: int | None, as_json: bool
+    artifact: Path,
+    data: Path | None,
+    source: str | None,
+    batch: int,
+    dense: tuple[int, int] | None,
+    flip: bool,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Measure a compiled model's error on the test part of a data set."""
     from dlc import measuring
 
-    result = measuring.evaluate(artifact, data=data, source=source, batch=batch, threads=threads)
+    if flip and dense is None:
+        raise click.UsageError("--flip goes with --dense")
+    result = measuring.evaluate(
+        artifact, data=data, source=source, batch=batch, threads=threads, dense=dense, flip=flip
+    )
     click.echo(
         f"test error  {result.test_error:.2%}  ({result.images} images of {result.source}, {result.seconds:.2f} s)"
     )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 
+from dlc.runtime.data.dense import Dense
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.data.resize import Resize, middle
 from dlc.runtime.data.sources.base import Dataset, Split
@@ -45,13 +47,17 @@ def prepare(
     normalize: Normalization = None,
     window: tuple[int, int] | None = None,
     views: Literal["one", "ten"] = "one",
+    dense: Dense | None = None,
+    larger: Dataset | None = None,
 ) -> Prepared:
     """Brings all images to one size, splits the fraction `validate` off the training part, stratified and
     always the same, and takes mean and deviation from what is left of it.
 
     `window` is the size of the images that augmentation makes, where it is another: the network then sees the middle of
-    images outside of training, or with ten `views` its corners too, and means per pixel are those of the middle. Raises RuntimeFault where the fraction leaves
-    a part empty, `normalize` does not suit the images, or the window is larger than they are.
+    images outside of training, or with ten `views` its corners too, and means per pixel are those of the middle. With `dense`,
+    validation and test images have its size, made of `larger`, the same samples in more detail, where that is given. Raises
+    RuntimeFault where the fraction leaves a part empty, `normalize` does not suit the images, or the window is larger than
+    they are.
     """
     size = size or Resize(*dataset.train.images.shape[2:])
     height, width = size.height, size.width
@@ -75,8 +81,30 @@ def prepare(
     seen = train.images if crop is None else middle(train.images, crop)
     mean, std = _normalization(seen if normalize == "per_pixel" else train.images, normalize)
     preprocessing = Preprocessing(train.images.shape[1], height, width, mean, std, crop, size.fit, views)
+    if dense is not None:
+        preprocessing = _densely(preprocessing, dense)
+        whole = Resize(*dense.pair, size.fit) if dense.size is not None else size
+        shown = larger or dataset
+        test = Split(whole(shown.test.images), shown.test.labels)
+        if validation is not None:
+            _, part = _divide(shown.train, validate)
+            validation = Split(whole(part.images), part.labels)
     fingerprint = _fingerprint((train, test) if validation is None else (train, validation, test))
     return Prepared(train, validation, test, dataset.classes, preprocessing, fingerprint, dataset.notes)
+
+
+def _densely(preprocessing: Preprocessing, dense: Dense) -> Preprocessing:
+    """With the size of images in dense evaluation. Raises RuntimeFault where they are not larger than what the network sees."""
+    size = dense.pair if dense.size is not None else (preprocessing.height, preprocessing.width)
+    height, width = preprocessing.window
+    if size[0] < height or size[1] < width or size == (height, width):
+        raise RuntimeFault(
+            "R0315",
+            f"dense evaluation needs images larger than the {height}x{width} that the network sees, not {size[0]}x{size[1]}",
+            help="write `evaluate dense(size=…)`, or a larger `resize` and crop(…) in `augment`",
+        )
+    preprocessing.resized(*size)  # whether normalisation allows it
+    return msgspec.structs.replace(preprocessing, dense=size, mirrored=dense.flip)
 
 
 def _divide(train: Split, fraction: float) -> tuple[Split, Split]:

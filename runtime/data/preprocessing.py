@@ -34,7 +34,9 @@ class Preprocessing(msgspec.Struct, frozen=True):
     A resize scales the whole image, or with the `fit` "crop" until it covers the size, of which the middle is kept. uint8 images are rounded to uint8 again
     after it, so that a resized data set can be kept as bytes and gives the same numbers as an image resized in use.
     With `crop` (height, width) the network sees the middle of the resized image, and means per value are of that size;
-    with ten `views` its error is measured on the corners, the middle and their mirror images.
+    with ten `views` its error is measured on the corners, the middle and their mirror images. Where `dense` is a size (height,
+    width), the error is that of a fully convolutional network on whole images of it, and where `mirrored` on their mirror
+    images too.
     """
 
     channels: int
@@ -45,6 +47,8 @@ class Preprocessing(msgspec.Struct, frozen=True):
     crop: tuple[int, int] | None = None
     fit: Fit = "stretch"
     views: Literal["one", "ten"] = "one"
+    dense: tuple[int, int] | None = None
+    mirrored: bool = False
 
     @property
     def window(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Evaluation at one place of an image, or the mean over ten."""
+"""Evaluation at one place of an image, at ten, or at all of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dlc.runtime.data.preprocessing import Preprocessing
 
 
 def scored(scores: Callable[[np.ndarray], np.ndarray], images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """The scores of resized images [n, c, h, w], which `scores` gives for normalised float32 ones of the window's size.
+    """The scores of resized images [n, c, h, w], which `scores` gives for normalised float32 ones of the window's size, or in
+    dense evaluation of the whole images'.
 
-    With ten views these are the logarithms of the mean of the views' probabilities (softmax), as in Krizhevsky et al. 2012:
+    With several views these are the logarithms of the mean of the views' probabilities (softmax), as in Krizhevsky et al. 2012:
     the same arg max, and cross-entropy of the mean.
     """
+    rule = preprocessing if preprocessing.dense is None else preprocessing.resized(*preprocessing.dense)
     found = [
-        np.asarray(
-            scores(preprocessing.normalize(view, aligned_empty((*view.shape[:2], *preprocessing.window), "float32")))
-        )
+        np.asarray(scores(rule.normalize(view, aligned_empty((*view.shape[:2], *rule.window), "float32"))))
         for view in _views(images, preprocessing)
     ]
     if len(found) == 1:
@@ -33,7 +33,13 @@ def scored(scores: Callable[[np.ndarray], np.ndarray], images: np.ndarray, prepr
 
 
 def _views(images: np.ndarray, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-    """The images themselves, whose middle the network sees; or four corners, the middle, and their mirror images."""
+    """The images themselves, whose middle the network sees; or four corners, the middle, and their mirror images; or in
+    dense evaluation the whole images, and if wanted their mirror images."""
+    if preprocessing.dense is not None:
+        yield images
+        if preprocessing.mirrored:
+            yield images[..., ::-1]
+        return
     if preprocessing.views == "one":
         yield images
         return
