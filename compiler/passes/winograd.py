@@ -17,7 +17,7 @@ from dlc.compiler.passes.rewrite import rewrite
 from dlc.compiler.passes.winograd_tasks import Shape, direct_time, plan, transform_time
 
 TILES = (2, 3, 4)
-"""Results a tile may have along each axis. Tiles of 6 save a fifth of the products of 4, but lose it to transforms and caches."""
+"""Results a tile may have along each axis. Tiles of 6 were measured no faster than 4, with more weights."""
 
 
 @dataclass(frozen=True)
