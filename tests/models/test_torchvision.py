@@ -120,12 +120,4 @@ def test_a_network_gives_torchvisions_answers(name: str, pair: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_compiled_step_is_torchvisions(name: str, pair: Any) -> None:
-    errors = pair(NETWORKS[name]).step_errors()
-
-    statistics = {k: v for k, v in errors.items() if "running" in k}
-    gradients = {k: v for k, v in errors.items() if k != "loss" and k not in statistics}
-    assert errors["loss"] < 1e-4
-    # 152 layers down, PyTorch's own float32 is 1e-4 off
-    assert max(statistics.values(), default=0.0) < 3e-4, sorted(statistics, key=statistics.__getitem__)[-5:]
-    # a few of millions of relus change sides with the last bit of float32, in PyTorch as here
-    assert max(gradients.values()) < 0.1, sorted(gradients, key=gradients.__getitem__)[-5:]
+    assert not pair(NETWORKS[name]).step_excess(loss=1e-4, statistics=1e-4, gradients=1e-3)
