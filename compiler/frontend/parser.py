@@ -21,7 +21,15 @@ MAX_MISTAKES = 100
 
 _STATEMENT_WORDS = {"input": "INPUT", "expect": "EXPECT", "output": "OUTPUT"}
 _BEHIND_A_VARIABLE = {"EQUAL", "ARROW", "DOT", "LPAR", "LSQB", "COMMA"}
-_SOFT_WORDS = {**DEFINITIONS, **_STATEMENT_WORDS, "as": "AS", "extends": "EXTENDS", "when": "WHEN", "then": "THEN", "from": "FROM"}
+_SOFT_WORDS = {
+    **DEFINITIONS,
+    **_STATEMENT_WORDS,
+    "as": "AS",
+    "extends": "EXTENDS",
+    "when": "WHEN",
+    "then": "THEN",
+    "from": "FROM",
+}
 
 
 def parse(source: SourceFile) -> ast.File:

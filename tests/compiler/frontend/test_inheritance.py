@@ -107,7 +107,12 @@ def test_overrides_reach_what_is_inherited(spec: Path) -> None:
     made = _checked(spec, text, "data.validate=20%", "train.epochs=7", "train.regularize=l1(1)", "train.Fast.batch=2")
 
     recipe = made.recipes["Fast"]
-    assert (recipe.data.validate, recipe.epochs, recipe.batch, [r.rate for r in recipe.regularizers]) == (0.2, 7, 2, [1])
+    assert (recipe.data.validate, recipe.epochs, recipe.batch, [r.rate for r in recipe.regularizers]) == (
+        0.2,
+        7,
+        2,
+        [1],
+    )
 
 
 def test_an_inherited_setting_keeps_its_place_in_its_file(spec: Path) -> None:
