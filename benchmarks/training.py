@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from networks import HEAD, Net
 
-RATE, MOMENTUM = 1e-4, 0.9
+RATE, MOMENTUM = 1e-5, 0.9
 
 Step = Callable[[], float]
 
