@@ -6,7 +6,7 @@ from dlc.compiler.codegen import compile_graph
 from dlc.compiler.codegen.object_code import compile_functions
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.ir import Graph, N
-from dlc.compiler.ops import conv2d, relu
+from dlc.compiler.ops import add, conv2d, relu
 from dlc.compiler.passes import PackWeights
 
 
@@ -23,10 +23,20 @@ def test_kernels_that_prefetch_weights_compute_the_same(given, weight, check_com
     assert "dlc_prefetch" in compiled.script()
 
 
+def test_results_and_what_is_added_to_them_are_prefetched(given, weight, check_compiled):
+    x, r, w = given("x", N, 30, 29, 33), given("r", N, 30, 29, 96), weight("w", 96, 33, 1, 1)
+    graph = PackWeights(Target.parse("cpu").lanes)(Graph("g", (x, r), {"y": relu(add(conv2d(x, w), r))}))
+
+    script = check_compiled(graph).script()
+
+    assert "dlc_prefetch_write" in script
+    assert "dlc_prefetch_read" in script
+
+
 def test_a_kernel_with_hundreds_of_tiles_for_each_weight_does_not_prefetch(given, weight):
     compiled = compile_graph(convolution(given, weight, 224, 16, 32, 1), Target.parse("cpu"), batch=1)
 
-    assert "dlc_prefetch" not in compiled.script()
+    assert "dlc_prefetch_weights" not in compiled.script()
 
 
 @pytest.mark.parametrize("name", ["x86-64-v3", "aarch64"])

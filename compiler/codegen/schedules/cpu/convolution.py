@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
-from dlc.compiler.codegen.prefetch import LINE, mark_streamed_weights
+from dlc.compiler.codegen.prefetch import LINE, mark_results, mark_streamed_weights
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import (
@@ -178,22 +178,33 @@ def schedule_convolution(
     vectorize_channels(schedule, o_lanes, target)
     schedule.unroll(x_tile)
     schedule.unroll(y_tile)
-    stream_weights(schedule, part.name, [y_outer, x_outer], reduced[-1], block)
+    simple = last is not None and tile_rows == 1 and fold == 1 and len(o_lanes) == 1
+    large = 4 * (rows or 1) * (wide or 1) * (deep or 1) > target.l2 // 4
+    results = last.name if last is not None and simple and large else ""
+    prefetch(schedule, part, [y_outer, x_outer], reduced, results)
     schedule.decompose_reduction(main, reduced[0])
 
 
-def stream_weights(schedule: Schedule, name: str, tiles: list[Any], products: Any, block: int) -> None:
-    """Has the tiles of a block of channels bring the next block's weights into the level 2 cache, a line every few products.
+def prefetch(schedule: Schedule, part: Block, tiles: list[Any], reduced: list[Any], results: str) -> None:
+    """Has products bring the next block's weights near, and the lines of the tile that the block named `results` writes.
 
-    Where hundreds of tiles use a block, waiting for it does not count.
+    Every few products name one line of each. Where hundreds of tiles use a block of weights, waiting for it does not count.
     """
+    block, columns = int(part.attributes["dlc.block"]), int(part.attributes["dlc.columns"])
     turns = product(extent(schedule, loop) for loop in tiles)
-    inputs = extent(schedule, products) or 1
-    step = largest_divisor(inputs, min(turns * LINE // block, 8))
-    if not 2 <= turns <= MOST_TILES or turns * LINE < block or inputs < 16:
+    products = product(extent(schedule, loop) for loop in reduced)
+    inputs = extent(schedule, reduced[-1]) or 1
+    weights = 2 <= turns <= MOST_TILES and turns * LINE >= block and inputs >= 16
+    lines = columns * -(-block // LINE)
+    behind = bool(results) and products >= lines
+    if not weights and not behind:
         return
-    outer, _ = schedule.split(products, [None, step])
-    mark_streamed_weights(schedule, name, tiles, outer)
+    most = min(turns * LINE // block if weights else 8, products // lines if behind else 8, 8)
+    outer, _ = schedule.split(reduced[-1], [None, largest_divisor(inputs, most)])
+    if weights:
+        mark_streamed_weights(schedule, part.name, tiles, outer)
+    if behind:
+        mark_results(schedule, outer, results)
 
 
 def split_channels(schedule: Schedule, loop: Any, block: int, target: CpuTarget) -> tuple[Any, list[Any]]:
