@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from dlc.compiler.errors import DlcError
 from dlc.compiler.ir import ShapeError
 from dlc.compiler.layers.activation import Activation
@@ -27,6 +25,7 @@ from dlc.compiler.layers.shape import Concat, Flatten
 from dlc.compiler.layers.softmax import LogSoftmax, Softmax
 from dlc.compiler.network import LayerCall, Network, NetworkInput, Tensor, call_layer
 from dlc.compiler.sizes import Size, require_unmeasured, show_size, sizes_of
+from dlc.runtime.deferred import np
 
 ELEMENTWISE = (Activation, Dropout, Add, Multiply)
 """What works on each number by itself, or, with weights, on each channel."""

@@ -64,9 +64,11 @@ def test_every_kernel_of_a_training_step_has_its_row(monkeypatch: pytest.MonkeyP
     assert result.batch == 64
     assert result.median_ms > 0
     kernels = {(row["layer"], row["what"].split("+")[0]) for row in result.layers}
-    assert {("c3", "conv2d"), ("c3", "conv2d_weight_gradient")} <= kernels
+    assert ("c3", "conv2d_weight_gradient") in kernels
     assert all(row["ms"] > 0 and row["bound"] in ("compute", "memory") for row in result.layers)
-    c3 = next(row for row in result.layers if row["layer"] == "c3" and row["what"].startswith("conv2d+"))
+    c3 = next(
+        row for row in result.layers if row["layer"] == "c3" and "conv2d+add" in row["what"]
+    )  # or winograd_conv2d
     # 10 x 10 results of 16 channels from 6 x 5 x 5 inputs, a bias and a tanh for each
     assert c3["gflops"] * c3["ms"] * 1e6 == pytest.approx(64 * 16 * 100 * (2 * 150 + 2))
 

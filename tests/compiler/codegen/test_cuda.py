@@ -18,6 +18,7 @@ from dlc.compiler.ops.linear import linear
 from dlc.compiler.ops.reduction import mean, reduce_max
 from dlc.compiler.ops.shape import transpose
 from dlc.compiler.passes import Fuse, PackWeights, Simplify
+from dlc.compiler.training_step import build_training
 
 EM_CUDA = 190
 
@@ -101,7 +102,7 @@ def shipped(name):
 
 
 def trained(recipe, target, batch):
-    graph = networks.build_training(recipe, batch, prepare=lambda f: PackWeights(target.lanes)(Simplify()(f)))
+    graph = build_training(recipe, batch, prepare=lambda f: PackWeights(target.lanes)(Simplify()(f)))
     return compile_graph(Simplify()(graph), target)
 
 
