@@ -103,7 +103,9 @@ def small_specs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SPECS, folder)
     for file in folder.rglob("*.dlspec"):
         size = SMALL.get(file.name, 32)
-        models = re.split(r"^(?:data|train) ", file.read_text(encoding="utf-8"), flags=re.M)[0]  # recipes are for large images
+        models = re.split(r"^(?:data|train) ", file.read_text(encoding="utf-8"), flags=re.M)[
+            0
+        ]  # recipes are for large images
         text = re.sub(r"(?<=size: int = )\d+|(?<=size = )\d+", str(size), models)
         text = text.replace("[3, 32, 32]", f"[3, {size}, {size}]").replace("4096", "64")
         file.write_text(re.sub(r"expect [^}\n]*", "", text), encoding="utf-8")
