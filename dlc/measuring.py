@@ -22,6 +22,7 @@ from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.names import suggest
 from dlc.runtime.plan import TensorSpec
 from dlc.runtime.session import Results, Session
+from dlc.runtime.softmax import softmax
 from dlc.runtime.training.evaluate import evaluate as measure
 from dlc.runtime.training.metrics.error import Error
 
@@ -144,9 +145,7 @@ def _probabilities(scores: np.ndarray) -> np.ndarray:
     """The softmax of each row; rows that are probabilities already, of a network that ends with softmax, as they are."""
     if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-4):
         return scores
-    shares: np.ndarray = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return shares
+    return softmax(scores)
 
 
 def _class_name(net: Session, index: int) -> str:

@@ -24,9 +24,9 @@ from dlc.runtime.binding import PLANS, Kernel, variant
 from dlc.runtime.cuda import CudaGpu, Gpu, Graph
 from dlc.runtime.device_tensor import DeviceArray, OnStream
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.executor import StepTime
+from dlc.runtime.executor import StepTime, step_times
 from dlc.runtime.library import load_runtime
-from dlc.runtime.memory import MemoryPlan, aligned, item_bytes, plan_memory, resolve_shape, slot_bytes
+from dlc.runtime.memory import MemoryPlan, aligned, item_bytes, plan_memory, resolve_shape
 from dlc.runtime.plan import Program, TensorSpec
 
 _GRAPHS = 8
@@ -143,17 +143,7 @@ class DeviceExecutor:
             pieces = [lambda k=kernel, a=arguments: k(*a) for kernel, arguments in calls]
             times = [self._gpu.times(pieces) for _ in range(repeats + 1)]
         seconds = np.median(np.array(times[1:]), axis=0)
-        return [
-            StepTime(
-                s.layer,
-                s.what,
-                variant(s.kernel, s.kernel_one, batch),
-                float(t),
-                s.flops * batch + s.flops_fixed,
-                sum(slot_bytes(self.program.slots[i], batch) for i in s.slots),
-            )
-            for s, t in zip(self.program.steps, seconds, strict=True)
-        ]
+        return step_times(self.program, batch, seconds)
 
     def trim(self) -> None:
         """Gives the memory for all batch sizes back; weights stay."""

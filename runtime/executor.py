@@ -45,6 +45,21 @@ class StepTime:
     moved: int
 
 
+def step_times(program: Program, batch: int, seconds: np.ndarray) -> list[StepTime]:
+    """What is known of each step beside the seconds that it took on `batch` samples."""
+    return [
+        StepTime(
+            s.layer,
+            s.what,
+            variant(s.kernel, s.kernel_one, batch),
+            float(t),
+            s.flops * batch + s.flops_fixed,
+            sum(slot_bytes(program.slots[i], batch) for i in s.slots),
+        )
+        for s, t in zip(program.steps, seconds, strict=True)
+    ]
+
+
 class Executor:
     """Runs a program. `function` gives a kernel by name; `weights` hold an array for each of the program's weights, in the
     form that kernels read, contiguous and aligned to 64 bytes; programs that train update them in place.
@@ -169,17 +184,7 @@ class Executor:
         finally:
             pool.leave()
         seconds = np.median(times[1:], axis=0)
-        return [
-            StepTime(
-                s.layer,
-                s.what,
-                variant(s.kernel, s.kernel_one, batch),
-                float(t),
-                s.flops * batch + s.flops_fixed,
-                sum(slot_bytes(self.program.slots[i], batch) for i in s.slots),
-            )
-            for s, t in zip(self.program.steps, seconds, strict=True)
-        ]
+        return step_times(self.program, batch, seconds)
 
     def trim(self) -> None:
         """Gives the memory of calls that are over back to the system; the next call takes what it needs again."""

@@ -13,6 +13,7 @@ from dlc.pages.run import Evaluation, LayerTime, Mistake
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.views import scored
 from dlc.runtime.executor import StepTime
+from dlc.runtime.softmax import softmax
 
 MISTAKES = 24
 FILTERS = 64
@@ -61,9 +62,7 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
     """The softmax of each row of scores [n, classes]; of one score alone, its logistic function and the rest to 1."""
     if scores.shape[1] == 1:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-    shares: np.ndarray = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return shares
+    return softmax(scores)
 
 
 def first_filters(weights: Mapping[str, np.ndarray]) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dlc.runtime.arrays import aligned_empty
 from dlc.runtime.data.preprocessing import Preprocessing
+from dlc.runtime.softmax import softmax
 
 
 def scored(scores: Callable[[np.ndarray], np.ndarray], images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -24,11 +25,7 @@ def scored(scores: Callable[[np.ndarray], np.ndarray], images: np.ndarray, prepr
     ]
     if len(found) == 1:
         return found[0]
-    shares = []
-    for score in found:
-        share = np.exp(score - score.max(axis=1, keepdims=True))
-        shares.append(share / share.sum(axis=1, keepdims=True))
-    mean: np.ndarray = np.maximum(np.mean(shares, axis=0), np.float32(1e-30))
+    mean: np.ndarray = np.maximum(np.mean([softmax(score) for score in found], axis=0), np.float32(1e-30))
     return np.asarray(np.log(mean))
 
 
