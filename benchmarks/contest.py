@@ -48,7 +48,8 @@ def time_row(
 ) -> dict[str, Any]:
     """The times of a row's contenders, how far their results are from each other, and what the machine did meanwhile.
 
-    `only` names the systems to run beside dlc; none: all. Raises AssertionError where results disagree.
+    `only` names the systems to run beside dlc; none: all. A peer whose forward results are too far from float64 is left out.
+    Raises AssertionError where dlc's are, or where losses of training steps disagree.
     """
     make = _training if row.kind == "train" else _forward
     contenders, facts = make(row, folder, threads, compile_budget, only)
@@ -83,11 +84,14 @@ def _forward(
         _compile(name, call, compile_budget, contenders, notes)
     expected = forward.exact(net, row.batch, folder)
     errors = {}
-    for name, call in contenders.items():
+    for name, call in list(contenders.items()):
         result = np.array(call())
         errors[name] = float(np.abs(result - expected).max() / np.abs(expected).max())
-        allowed = PEER_ERRORS.get(name, ERROR)
-        assert errors[name] <= allowed, f"{row.name}: {name} is off by {errors[name]:.1e} relative to float64"
+        if errors[name] <= PEER_ERRORS.get(name, ERROR):
+            continue
+        assert name != "dlc", f"{row.name}: dlc is off by {errors[name]:.1e} relative to float64"
+        notes[name] = f"left out: off by {errors[name]:.1e} relative to float64"
+        del contenders[name]
     return contenders, {"errors": errors, "notes": notes}
 
 
