@@ -71,7 +71,7 @@ def load_data(recipe: Recipe, directory: Path | None) -> Prepared:
             raise DlcError.of(
                 "E0834",
                 f"the output {term.output} has {classes} scores, the data set {data.name} has {len(prepared.classes)} classes",
-                span=term.span,
+                span=data.span,
                 help=f"set the model's number of classes to {len(prepared.classes)}",
             )
     return prepared

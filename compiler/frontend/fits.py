@@ -42,7 +42,7 @@ def check_fit(evaluator: Evaluator, span: Span, network: Network, data: DataReci
         if facts.classes is not None and scores < facts.classes:
             evaluator.error(
                 "E0815", f"output `{term.output}` has {scores} scores, but data `{data.name}` has {facts.classes} classes",
-                term.span or span, help=f"give the model {facts.classes} classes",
+                span, help=f"give the model {facts.classes} classes",
             )  # fmt: skip
 
 
