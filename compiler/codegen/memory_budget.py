@@ -190,7 +190,8 @@ class _Search:
 
 def _borders(weights: Iterable[int], each: float, count: int) -> list[int]:
     """The places that divide a row of weights into `count` parts of about `each`."""
-    borders, total = [], 0.0
+    borders: list[int] = []
+    total = 0.0
     for place, weight in enumerate(weights):
         total += weight
         if len(borders) < count - 1 and total >= each * (len(borders) + 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import msgspec
 
@@ -62,7 +63,9 @@ class Repeating:
             for index in written:
                 if slots[index].place == "weight":
                     self.changes.setdefault(slots[index].name, []).append(number)
-        self.copies = max(self.sizes, default=0) + 1  # storage s's copy is s + copies, what is dropped lies above 2 · copies
+        self.copies = (
+            max(self.sizes, default=0) + 1
+        )  # storage s's copy is s + copies, what is dropped lies above 2 · copies
 
     @cached_property
     def gaps(self) -> dict[int, tuple[int, int]]:
@@ -79,7 +82,7 @@ class Repeating:
             behind = [u for u in uses if u >= writers[-1]]
             if uses[: len(writers)] != writers or len(behind) < 2:
                 continue  # it is read before it is whole, or written over later
-            before, after = max(zip(behind, behind[1:], strict=False), key=lambda pair: pair[1] - pair[0])
+            before, after = max(pairwise(behind), key=lambda pair: pair[1] - pair[0])
             if after - before > 1:
                 found[storage] = before, after
         return found
