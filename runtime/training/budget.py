@@ -69,4 +69,7 @@ def require_memory(need: Need, available: int | None) -> None:
 
 def size_text(count: int) -> str:
     """Bytes as people read them."""
-    return f"{count / 2**30:,.1f} GB" if count >= 2**30 else f"{count / 2**20:,.0f} MB"
+    for unit, name in ((2**30, "GB"), (2**20, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.0f} {name}" if count >= 10 * unit else f"{count / unit:.1f} {name}"
+    return f"{count / 2**10:,.0f} KB"
