@@ -16,6 +16,9 @@ from dlc.runtime.memory import MemoryPlan, item_bytes, plan_memory
 from dlc.runtime.plan import BATCH, Program
 from dlc.runtime.training.budget import EVALUATED, Need, sample_bytes, size_text
 
+EVALUATION = 64 * 2**20
+"""Bytes that evaluation may take without a budget, even where a step takes less."""
+
 
 @dataclass(frozen=True)
 class Programs:
@@ -32,7 +35,7 @@ class Programs:
 def fitted(recipe: Recipe, last: Compiled, part: Compiled | None, evaluation: Compiled) -> Programs:
     """The programs, with as many of a step's activations computed twice as keep all within the recipe's memory.
 
-    Without one, nothing is. Raises DlcError (E0818) where the memory does not suffice even so.
+    Without one, nothing is, and evaluation takes as many images at a time as need no more than a step. Raises DlcError (E0818) where the memory does not suffice even so.
     """
     programs = [made.program for made in (last, part, evaluation) if made is not None]
     weights, samples = _weight_bytes(programs), sample_bytes(last.program, recipe.batch)
@@ -40,9 +43,10 @@ def fitted(recipe: Recipe, last: Compiled, part: Compiled | None, evaluation: Co
     last = _within(last, room)
     part = None if part is None else _within(part, room)
     steps = max(_arena(made.program, last.program.batch) for made in (last, part) if made is not None)
+    most = max(steps, EVALUATION) if room is None else room
     fixed = evaluation.program.batch
     choices = _halves(EVALUATED) if fixed == BATCH else [fixed]
-    evaluated = next((n for n in choices if room is None or _arena(evaluation.program, n) <= room), choices[-1])
+    evaluated = next((n for n in choices if _arena(evaluation.program, n) <= most), choices[-1])
     need = Need(weights, max(steps, _arena(evaluation.program, evaluated)), samples)
     if recipe.memory is not None and need.total > recipe.memory:
         raise DlcError.of(

@@ -168,7 +168,7 @@ class Executor:
         if batch == 0 or repeats < 1:
             raise RuntimeFault("R0205", "a profile needs at least one sample and one run")
         self._remember_shapes(batch)
-        workspace = Workspace()
+        workspace = Workspace(self._arena)
         bound = self._binder.bind(workspace, self.plan(batch))
         for view, value in zip(bound.staged, values, strict=True):
             if view is not None:

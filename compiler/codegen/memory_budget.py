@@ -22,6 +22,9 @@ _FLOPS, _BYTES = 1e11, 1e10
 
 _MOST_SEGMENTS = 24
 
+_STARTS = 3
+"""How many of them are taken further, those that need least."""
+
 _MOST_PLANS = 8
 """How often the search is begun anew for less, where tensors cannot be placed without gaps."""
 
@@ -73,8 +76,9 @@ class _Search:
 
     def chosen(self, wanted: int) -> frozenset[int]:
         """The set that costs least among those found that need no more than `wanted` bytes, else the one that needs least."""
-        starts = [frozenset[int](), *self._segments()]
-        found = [f for start in starts for f in self._greedy(start, wanted)]
+        segments = sorted(filter(None, map(self._try, self._segments())), key=lambda f: f.use.most)
+        found = [*segments, *self._greedy(frozenset(), wanted)]
+        found += [f for start in segments[:_STARTS] for f in self._greedy(start.chosen, wanted)]
         fitting = sorted((f for f in found if f.use.most <= wanted), key=lambda f: (f.seconds, sorted(f.chosen)))
         if not fitting:
             return min(found, key=lambda f: (f.use.most, f.seconds, sorted(f.chosen))).chosen

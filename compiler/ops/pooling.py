@@ -24,7 +24,7 @@ from dlc.compiler.ops.windows import (
 from dlc.runtime.deferred import np
 
 MOST_PLACES = 255
-"""Elements that a window may have for a byte to tell them apart, and from none of them."""
+"""Elements that a window may have for a byte to tell them apart, and from none."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class MaxPool(Pool):
         if self.kernel[0] * self.kernel[1] > MOST_PLACES:
             return (apply(MaxPoolGradient(**self.attributes()), x, upstream),)
         height, width = static(x.type.shape[1:3])
+        if self.kernel == (1, 1):  # every stride-th pixel
+            return (apply(AvgPoolGradient(**self.attributes(), input_size=(height, width)), upstream),)
         places = apply(
             MaxPoolPlaces(**self.attributes()), x, result
         )  # a byte each: x need not be kept for the gradient
@@ -236,9 +238,6 @@ class MaxPoolPlaces(Pool):
             j += columns.start - column * self.stride[1] + self.padding[1]
             places[:, row, column] = np.where(first.any(1), i * self.kernel[1] + j, self.kernel[0] * self.kernel[1])
         return places
-
-    def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
-        return None, None
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, best = operands
