@@ -99,6 +99,7 @@ def train(
         session = TrainingSession(plan, threads=threads, options=options, dense=dense)
     if start is not None:
         session.start_from(start)
+        del start  # and with it the file that is mapped
     trainer = Trainer(
         session.step,
         session.evaluation,

@@ -141,7 +141,7 @@ class _Search:
     def _kept_longer(self, storage: int, found: _Found) -> int:
         """The bytes at the worst moment of what would be alive then only to compute `storage` again."""
         steps, use = self.steps, found.use
-        operands = {r for w in steps.writers[storage] for r in steps.reads[w] if r not in found.chosen}
+        operands = {r for w in steps.writers[storage] for r in steps.reads[w]} - found.chosen - steps.given
         return sum(steps.size(o) for o in operands if use.spans[o][1] < use.at)
 
     def _segments(self) -> Iterator[frozenset[int]]:

@@ -26,12 +26,12 @@ def in_order(
 
     `homes` says which parameter's memory a value is written to: what reads the old value runs before. `parts` says which
     concatenation a value is written into. `given` are values that lie in the caller's memory. Of several orders the one is
-    taken that has the least in use at its worst moment: the kernels' own order; the kernel next that frees most; and the
-    one next that frees most when each reader of a tensor is credited with its share of it.
+    taken that has the least in use at its worst moment, and of equal ones the least over all: the kernels' own order; the
+    kernel next that frees most; and the one next that frees most when each reader of a tensor is credited with its share.
     """
     work = _Work(tuple(kernels), homes, parts, frozenset(given))
     orders = [work.run(None), work.run(_Freed.whole), work.run(_Freed.shared)]
-    return [work.kernels[i] for i in min(orders, key=work.peak)]
+    return [work.kernels[i] for i in min(orders, key=work.use)]
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,20 @@ class _Work:
                     heapq.heappush(ready, j)
         return ordered
 
-    def peak(self, order: Sequence[int]) -> int:
-        """The most bytes in use at any time, if kernels run in this order."""
-        left, used, most = dict(self.users), 0, 0
+    def use(self, order: Sequence[int]) -> tuple[int, int]:
+        """The most bytes in use at any time, if kernels run in this order, and the sum of those in use over all kernels."""
+        left, used, most, total = dict(self.users), 0, 0, 0
         begun: set[Value] = set()
         for i in order:
             new = [m for m in self.touched[i] if m not in begun]
             begun.update(new)
             used += sum(self.sizes[m] for m in new)
             most = max(most, used)
+            total += used
             for memory in self.touched[i]:
                 left[memory] -= 1
                 used -= 0 if left[memory] else self.sizes[memory]
-        return most
+        return most, total
 
     def _memory(self, value: Value) -> Value | None:
         while value in self.parts:

@@ -87,6 +87,17 @@ class Repeating:
                 found[storage] = before, after
         return found
 
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """Storages that are computed from weights and inputs alone, as transformed weights are: where what is repeated reads
+        them, they are computed again rather than kept."""
+        found = set()
+        for storage, writers in self.writers.items():
+            alone = not any(self.reads[w] or self.lasting[w] for w in writers)
+            if alone and self.uses[storage][: len(writers)] == writers:
+                found.add(storage)
+        return frozenset(found)
+
     def sequence(self, chosen: Iterable[int]) -> list[Entry] | None:
         """All steps in order, those that write the chosen storages repeated before the copies are first needed; None where
         a step cannot be repeated there, as a weight that it reads has changed."""
@@ -166,7 +177,11 @@ class Repeating:
                 continue
             found.add(storage)
             for writer in self.writers[storage]:
-                waiting += [r for r in self.reads[writer] if r in serves and r not in made and serves[r] < number]
+                waiting += [
+                    r
+                    for r in self.reads[writer]
+                    if r not in made and serves.get(r, self.uses[r][-1] if r in self.given else number) < number
+                ]
         return found
 
     def _renaming(self, step: int, made: Mapping[int, int]) -> dict[int, int]:

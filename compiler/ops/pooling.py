@@ -231,8 +231,7 @@ class MaxPoolPlaces(Pool):
         x, best = operands
         places = np.empty(best.shape, np.uint8)
         for (row, column), (rows, columns), _ in self._windows(*x.shape[1:3]):
-            equal = x[:, rows, columns] == best[:, row, column, None, None]
-            first = equal.reshape(x.shape[0], -1, x.shape[3])
+            first = (x[:, rows, columns] == best[:, row, column, None, None]).reshape(x.shape[0], -1, x.shape[3])
             i, j = np.divmod(first.argmax(1), columns.stop - columns.start)
             i += rows.start - row * self.stride[0] + self.padding[0]
             j += columns.start - column * self.stride[1] + self.padding[1]
