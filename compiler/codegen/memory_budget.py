@@ -23,7 +23,7 @@ _FLOPS, _BYTES = 1e11, 1e10
 _MOST_SEGMENTS = 24
 
 _STARTS = 3
-"""How many of them are taken further, those that need least."""
+"""How many of them are taken further, those that need least; all where nothing fits."""
 
 _MOST_PLANS = 8
 """How often the search is begun anew for less, where tensors cannot be placed without gaps."""
@@ -55,7 +55,7 @@ def within(program: Program, budget: int, batch: int) -> Budgeted:
             best = Budgeted(made, plan.peak, len(entries) - len(program.steps))
         if plan.peak <= budget or plan.needed > wanted:
             break
-        wanted -= plan.peak - budget
+        wanted -= max(plan.peak - budget, budget // 100)
     return best
 
 
@@ -78,7 +78,10 @@ class _Search:
         """The set that costs least among those found that need no more than `wanted` bytes, else the one that needs least."""
         segments = sorted(filter(None, map(self._try, self._segments())), key=lambda f: f.use.most)
         found = [*segments, *self._greedy(frozenset(), wanted)]
-        found += [f for start in segments[:_STARTS] for f in self._greedy(start.chosen, wanted)]
+        for number, start in enumerate(segments):
+            if number >= _STARTS and any(f.use.most <= wanted for f in found):
+                break
+            found += self._greedy(start.chosen, wanted)
         fitting = sorted((f for f in found if f.use.most <= wanted), key=lambda f: (f.seconds, sorted(f.chosen)))
         if not fitting:
             return min(found, key=lambda f: (f.use.most, f.seconds, sorted(f.chosen))).chosen
