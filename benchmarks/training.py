@@ -61,7 +61,7 @@ def ours(net: Net, batch: int, folder: Path, threads: int, *, dropless: bool = F
         )
     )
     session = TrainingSession(api.recipe_of(spec), threads=threads, options=BuildOptions(user_cache()))
-    session.set_weights(load_weights(folder / "weights.safetensors"))
+    session.set_weights(load_weights(folder / "weights.safetensors", mapped=True))
     known: dict[str, Any] = {
         "train.labels": net.labels(batch),
         "train.rate.0": np.float32(RATE),

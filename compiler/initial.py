@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from dlc.compiler.network import Network
 from dlc.compiler.optimizers.base import GRADIENT
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.selection import group_of, initializer_of, is_trained, weights_of
-from dlc.runtime.plan import AVERAGE
 
 
 def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
@@ -21,24 +20,35 @@ def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | 
     Without a recipe, or where it says nothing, weights are drawn by `he`. Each weight has random numbers of its own, from
     the seed (the recipe's by default) and its name, so that it does not change when layers are added elsewhere.
     """
+    return dict(_weights(network, recipe, seed))
+
+
+def initial_arrays(recipe: Recipe) -> Iterator[tuple[str, np.ndarray]]:
+    """What `initial_weights` and `initial_state` give, one after another, so that they are never all in memory at once."""
+    yield from _weights(recipe.network, recipe, None)
+    yield from _state(recipe)
+
+
+def _weights(network: Network, recipe: Recipe | None, seed: int | None) -> Iterator[tuple[str, np.ndarray]]:
     groups = recipe.init if recipe is not None else ()
     if seed is None:
         seed = recipe.seed if recipe is not None else 0
-    filled: dict[str, np.ndarray] = {}
     for name, weight in weights_of(network).items():
         spec = weight.spec
         generator = np.random.default_rng(_entropy(seed, name))
         array = initializer_of(groups, weight, He()).fill(spec.shape, spec.fan_in, spec.fan_out, generator)
-        filled[name] = np.ascontiguousarray(array, np.float32)
-    return filled
+        yield name, np.ascontiguousarray(array, np.float32)
 
 
 def initial_state(recipe: Recipe) -> dict[str, np.ndarray]:
     """The optimizers' state before the first step, "NAME@state", float32, canonical, for every trained weight.
 
-    Averages are not among it: they start as the weights (see `initial_averages`).
+    Averages are not among it: they start as the weights (see `averaged`).
     """
-    filled: dict[str, np.ndarray] = {}
+    return dict(_state(recipe))
+
+
+def _state(recipe: Recipe) -> Iterator[tuple[str, np.ndarray]]:
     for name, weight in weights_of(recipe.network).items():
         number = group_of(recipe.optimizers, name)
         if number is None or not weight.spec.trainable:
@@ -47,20 +57,16 @@ def initial_state(recipe: Recipe) -> dict[str, np.ndarray]:
         if recipe.accumulate > 1:
             states[GRADIENT] = 0.0
         for state, value in states.items():
-            filled[f"{name}@{state}"] = np.full(weight.spec.shape, value, np.float32)
-    return filled
+            shape = weight.spec.shape
+            yield f"{name}@{state}", np.full(shape, value, np.float32) if value else np.zeros(shape, np.float32)
 
 
-def initial_averages(recipe: Recipe, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The averages before the first step, "NAME@average": copies of those of the weights that are trained."""
+def averaged(recipe: Recipe) -> frozenset[str]:
+    """The weights that have an average, "NAME@average", which begins as the weight does: those that are trained."""
     if recipe.average is None:
-        return {}
+        return frozenset()
     specs = recipe.network.parameter_specs()
-    return {
-        f"{name}@{AVERAGE}": array.copy()
-        for name, array in weights.items()
-        if name in specs and specs[name].trainable and is_trained(recipe.optimizers, name)
-    }
+    return frozenset(n for n, spec in specs.items() if spec.trainable and is_trained(recipe.optimizers, n))
 
 
 def _entropy(seed: int, name: str) -> list[int]:

@@ -86,7 +86,7 @@ class Recipe:
 
     `batch` is the number of samples a step, 0 for all of the training part. Exactly one of `epochs` and `steps` is given. `stop` and `metrics` are instances from the runtime's catalogs.
     `init_from` is a weights file to start from, matched by name and shape. `accumulate` is the number of equal parts in
-    which a step's batch goes through the network; `average` what evaluation takes in the weights' place, `precision` how exactly
+    which a step's batch goes through the network; `average` what evaluation takes in the weights' place, `memory` the bytes that training may take, `precision` how exactly
     factors are taken ("float32", "tf32", "bfloat16"). `watch` is
     the duration after which statistics of all layers are written down each time.
     """
@@ -103,6 +103,7 @@ class Recipe:
     batch: int = 32
     accumulate: int = 1
     average: Ema | None = None
+    memory: int | None = None
     precision: str = "float32"
     epochs: float | None = None
     steps: int | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlc.api import compile_network, one_network, recipe_of
+from dlc.api import Settings, compile_network, one_network, recipe_of
 from dlc.compiler.codegen.cache import BuildOptions, user_cache
 from dlc.loading import load
 from dlc.runtime.errors import RuntimeFault
@@ -65,6 +65,7 @@ def bench_step(
     spec: str | Path,
     *,
     recipe: str | None = None,
+    settings: Settings = (),
     seconds: float = 2.0,
     layers: bool = False,
     threads: int | None = None,
@@ -73,7 +74,7 @@ def bench_step(
     """Makes training steps of a recipe on random samples for a while: forward, backward, update. No data is read."""
     from dlc.training import TrainingSession
 
-    plan = recipe_of(spec, recipe)
+    plan = recipe_of(spec, recipe, settings)
     session = TrainingSession(plan, threads=threads, options=BuildOptions(user_cache(), progress))
     generator = np.random.default_rng(0)
     feeds = {s.name: _random(s, plan.batch, generator) for s in session.step.program.inputs}

@@ -39,6 +39,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
         "init_from": recipe.init_from,
         "batch": recipe.batch,
         "accumulate": recipe.accumulate,
+        "memory": recipe.memory,
         "average": plain(recipe.average),
         "precision": recipe.precision,
         "epochs": recipe.epochs,

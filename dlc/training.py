@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,25 +14,24 @@ from dlc.api import Settings, recipe_of
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, user_cache
 from dlc.compiler.dense import fully_convolutional
 from dlc.compiler.errors import DlcError
-from dlc.compiler.initial import initial_averages, initial_state, initial_weights
+from dlc.compiler.initial import averaged, initial_arrays
 from dlc.compiler.recipe import Recipe
 from dlc.data import compiled_warps, load_data
 from dlc.progress import CompilingBar
 from dlc.reporting import write_evaluation, write_report
 from dlc.resolved import digest, resolved
-from dlc.runtime.arrays import aligned_copy
+from dlc.runtime.arrays import aligned_copy, aligned_empty, aligned_zeros
 from dlc.runtime.artifact import save_artifact
 from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Source
 from dlc.runtime.executor import Executor, StepTime
-from dlc.runtime.memory import item_bytes
-from dlc.runtime.plan import Program
+from dlc.runtime.plan import Program, WeightSpec
 from dlc.runtime.training.budget import available_memory, require_memory
 from dlc.runtime.training.checkpoint import BEST, RESUME, average_of
 from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.options import TrainingOptions
-from dlc.runtime.training.parts import Runnable, StepInParts
+from dlc.runtime.training.parts import InChunks, Runnable, StepInParts
 from dlc.runtime.training.progress import Silent, progress_on
 from dlc.runtime.training.reshaped import Reshaped, bind
 from dlc.runtime.training.schedules.base import Duration
@@ -84,7 +82,11 @@ def train(
     prepared = load_data(plan, Path(data) if data is not None else None)
     plan = with_whole_batch(plan, prepared)
     continues = resume and (folder / RESUME).exists()  # its weights replace those that the run began with
-    start = load_weights(_beside(spec, plan.init_from)) if plan.init_from is not None and not continues else None
+    start = (
+        load_weights(_beside(spec, plan.init_from), mapped=True)
+        if plan.init_from is not None and not continues
+        else None
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not continues:
@@ -97,6 +99,7 @@ def train(
         session = TrainingSession(plan, threads=threads, options=options, dense=dense)
     if start is not None:
         session.start_from(start)
+        del start  # and with it the file that is mapped
     trainer = Trainer(
         session.step,
         session.evaluation,
@@ -162,6 +165,7 @@ class TrainingSession:
         """
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training
+        from dlc.fitting import fitted
 
         target, available = Target.parse("cpu", options.cache), available_memory()
         size = recipe.batch // recipe.accumulate
@@ -169,33 +173,41 @@ class TrainingSession:
         part = compile_part(recipe, target, size, options) if recipe.accumulate > 1 else None
         network = recipe.network if dense is None else fully_convolutional(recipe.network, dense).network
         evaluation = compile_evaluation(network, target, options)
-        self.recipe = recipe
+        made = fitted(recipe, last, part, evaluation)
+        last, part = made.last, made.part
+        require_memory(made.need, available)
+        self.recipe, self.need = recipe, made.need
         self.arrays: dict[str, np.ndarray] = {}
-        programs = tuple(made.program for made in (last, part, evaluation) if made is not None)
-        self._programs = programs if dense is None else programs[:-1]  # others fill those of a dense evaluation
+        programs = tuple(m.program for m in (last, part, evaluation) if m is not None)
+        self._specs = _specs(programs if dense is None else programs[:-1])  # others fill those of a dense evaluation
+        self._averaged = averaged(recipe)
         self._threads, self._options = threads, options
-        require_memory(_weight_bytes(programs), programs, recipe.batch, available)
-        self.set_weights({**initial_weights(recipe.network, recipe), **initial_state(recipe)})
-        step = _executor(last, self.arrays, threads)
+        for name, array in initial_arrays(recipe):
+            self._set(name, array)
+        self._arena = aligned_empty((made.need.arena,), np.dtype(np.uint8))  # for all programs: one runs at a time
+        step = _executor(last, self.arrays, threads, self._arena)
         self._last = step
         self.step: Runnable = step
         if part is not None:
-            self.step = StepInParts(_executor(part, self.arrays, threads), step, recipe.accumulate)
+            self.step = StepInParts(_executor(part, self.arrays, threads, self._arena), step, recipe.accumulate)
         averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
         bound, copies = bind(last.program.weights, averages, evaluation.program.weights)
-        evaluating = _executor(evaluation, bound, threads)
+        evaluating = InChunks(_executor(evaluation, bound, threads, self._arena), made.evaluated)
         self.evaluation: Runnable = Reshaped(evaluating, copies) if copies else evaluating
 
     def watch(self) -> Watch:
         """Compiles what measures steps without making them."""
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_watch
+        from dlc.fitting import fits
 
         recipe, options = self.recipe, self._options
         made, watched = compile_watch(
             recipe, Target.parse("cpu", options.cache), recipe.batch // recipe.accumulate, options
         )
-        return Watch(_executor(made, self.arrays, self._threads), watched, recipe.accumulate)
+        if recipe.memory is not None:
+            made = fits(made, self._arena.nbytes)
+        return Watch(_executor(made, self.arrays, self._threads, self._arena), watched, recipe.accumulate)
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The output that metrics look at, of normalised images float32 [n, c, h, w]."""
@@ -215,17 +227,24 @@ class TrainingSession:
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Puts canonical arrays in the place of those of the same names, and of their averages; the others stay."""
-        weights = {**weights, **initial_averages(self.recipe, weights)}
-        for program in self._programs:
-            for spec in program.weights:
-                if spec.name not in weights:
-                    continue
-                array = np.asarray(weights[spec.name], np.float32)
-                packed = array if spec.layout is None else spec.layout.pack(array)
-                if spec.name in self.arrays:
-                    self.arrays[spec.name][...] = packed
-                else:
-                    self.arrays[spec.name] = aligned_copy(packed)
+        for name, array in weights.items():
+            self._set(name, array)
+
+    def _set(self, name: str, array: np.ndarray) -> None:
+        """Puts a canonical array in the place of the one of this name, and of its average."""
+        array = np.asarray(array, np.float32)
+        for key in (name, average_of(name)) if name in self._averaged else (name,):
+            spec = self._specs.get(key)
+            if spec is None:
+                continue
+            if key not in self.arrays:
+                self.arrays[key] = aligned_zeros(spec.shape, spec.dtype)
+                if not array.any():
+                    continue  # memory that nothing was written to is not taken yet
+            if spec.layout is None:
+                self.arrays[key][...] = array
+            else:
+                spec.layout.pack(array, out=self.arrays[key])
 
     def start_from(self, weights: Mapping[str, np.ndarray]) -> None:
         """Takes those of the given weights whose name and shape fit. Raises DlcError where none does."""
@@ -240,17 +259,16 @@ class TrainingSession:
         self.set_weights(fitting)
 
 
-def _weight_bytes(programs: Sequence[Program]) -> int:
-    """What the arrays of all programs take, shared ones counted once."""
-    sizes = {s.name: prod(s.shape) * item_bytes(s.dtype) for program in programs for s in program.weights}
-    return sum(sizes.values())
+def _specs(programs: Sequence[Program]) -> dict[str, WeightSpec]:
+    """The weights of several programs by name."""
+    return {spec.name: spec for program in programs for spec in program.weights}
 
 
-def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None) -> Executor:
+def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None, arena: np.ndarray) -> Executor:
     """Runs on the shared arrays, and on constants of its own: two programs may give different ones the same name."""
     constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
     weights = {s.name: constants[s.name] if s.name in constants else arrays[s.name] for s in compiled.program.weights}
-    return Executor(compiled.program, compiled.function, weights, threads)
+    return Executor(compiled.program, compiled.function, weights, threads, arena)
 
 
 def options_of(recipe: Recipe) -> TrainingOptions:
@@ -270,12 +288,17 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         watch=None if recipe.watch is None else Duration(recipe.watch.amount, recipe.watch.unit),
         recipe={
             "name": recipe.name,
-            "train": {"batch": str(recipe.batch), "seed": str(recipe.seed), **recipe.settings},
+            "train": {"batch": str(recipe.batch), "seed": str(recipe.seed), **_what_matters(recipe.settings)},
             "data": dict(recipe.data.settings),
             "model": digest(recipe.network),
         },
         resolved=resolved(recipe),
     )
+
+
+def _what_matters(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings that decide what comes out: a run goes on with more memory or less."""
+    return {name: text for name, text in settings.items() if name != "memory"}
 
 
 def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path, options: BuildOptions) -> None:

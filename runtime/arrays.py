@@ -36,6 +36,15 @@ def aligned_empty(shape: Sequence[int], dtype: str | np.dtype[Any]) -> np.ndarra
     return raw[start : start + size].view(kind).reshape(tuple(shape))
 
 
+def aligned_zeros(shape: Sequence[int], dtype: str | np.dtype[Any]) -> np.ndarray:
+    """An array of zeros that starts at a multiple of 64 bytes; it takes memory once it is written to."""
+    kind = element_type(dtype) if isinstance(dtype, str) else dtype
+    size = prod(shape) * kind.itemsize
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(kind).reshape(tuple(shape))
+
+
 def aligned_copy(array: np.ndarray) -> np.ndarray:
     """A contiguous copy that starts at a multiple of 64 bytes."""
     copy = aligned_empty(array.shape, array.dtype)

@@ -68,10 +68,13 @@ class Bound:
 
 
 class Workspace:
-    """The memory of one call at a time: the arena, which grows to the largest batch seen, and the calls bound to it."""
+    """The memory of one call at a time: the arena, which grows to the largest batch seen, and the calls bound to it.
 
-    def __init__(self) -> None:
-        self.arena = aligned_empty((0,), np.dtype(np.uint8))
+    It begins as `arena`, bytes aligned to 64, which may be larger than what is needed.
+    """
+
+    def __init__(self, arena: np.ndarray | None = None) -> None:
+        self.arena = aligned_empty((0,), np.dtype(np.uint8)) if arena is None else arena
         self.bound: OrderedDict[int, Bound] = OrderedDict()
         self.copies: dict[int, np.ndarray] = {}  # aligned copies of large inputs that are not aligned themselves
 
@@ -114,7 +117,7 @@ class Binder:
         """The calls for a batch size in a workspace, with all arguments but those of large inputs and outputs."""
         program, batch = self.program, plan.batch
         outer = (*program.inputs, *program.outputs)
-        small = [_small_size(spec.shape, spec.dtype, batch) for spec in outer]
+        small = _small_sizes(program, batch)
         starts = np.cumsum([aligned(plan.peak), *small]).tolist()
         workspace.reserve(starts[-1], batch)
         bound = Bound()
@@ -191,6 +194,15 @@ class Binder:
             return None if start is None else self.tensor(workspace.view(start, shape, slot.dtype))
         _, view = named[slot.place, slot.name]
         return None if view is None else self.tensor(view.reshape(shape))
+
+
+def arena_bytes(program: Program, plan: MemoryPlan) -> int:
+    """What a call needs: the tensors of the plan, and the small inputs and outputs."""
+    return aligned(plan.peak) + sum(_small_sizes(program, plan.batch))
+
+
+def _small_sizes(program: Program, batch: int) -> list[int]:
+    return [_small_size(spec.shape, spec.dtype, batch) for spec in (*program.inputs, *program.outputs)]
 
 
 def _small_size(shape: tuple[int, ...], dtype: str, batch: int) -> int:

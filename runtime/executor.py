@@ -65,7 +65,8 @@ class Executor:
     form that kernels read, contiguous and aligned to 64 bytes; programs that train update them in place.
 
     Any number of threads may call `run` at once (programs that update weights: one). `threads` is the number of cores a
-    call may use, None for all.
+    call may use, None for all. Calls take their memory from the system, or use `arena`, bytes aligned to 64: then only one
+    may run at a time, of this and of every other program that has the same.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class Executor:
         function: Callable[[str], Kernel],
         weights: Mapping[str, np.ndarray],
         threads: int | None = None,
+        arena: np.ndarray | None = None,
     ) -> None:
         require_device(program.device)
         self.program = program
+        self._arena = arena
         tensor = load_runtime().from_dlpack
         self._threads = pool.resolve(threads)
         kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
@@ -137,7 +140,7 @@ class Executor:
         try:
             workspace = self._free.pop()
         except IndexError:
-            workspace = Workspace()
+            workspace = Workspace(self._arena)
         bound = workspace.bound.get(batch) or self._binder.bind(workspace, self.plan(batch))
         try:
             for view, value in zip(bound.staged, values, strict=True):
@@ -165,7 +168,7 @@ class Executor:
         if batch == 0 or repeats < 1:
             raise RuntimeFault("R0205", "a profile needs at least one sample and one run")
         self._remember_shapes(batch)
-        workspace = Workspace()
+        workspace = Workspace(self._arena)
         bound = self._binder.bind(workspace, self.plan(batch))
         for view, value in zip(bound.staged, values, strict=True):
             if view is not None:

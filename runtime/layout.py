@@ -23,14 +23,18 @@ class Layout(msgspec.Struct, frozen=True):
     order: tuple[int, ...]
     packed: tuple[int, ...]
 
-    def pack(self, array: np.ndarray) -> np.ndarray:
-        """The packed form, contiguous, of an array of `canonical_shape`."""
+    def pack(self, array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The packed form, contiguous, of an array of `canonical_shape`; in `out`, where given."""
         if array.shape != self.canonical_shape:
             raise ValueError(f"expected shape {list(self.canonical_shape)}, got {list(array.shape)}")
         array = array.reshape(self.view)
         if self.padded != self.view:
             array = np.pad(array, [(0, to - have) for to, have in zip(self.padded, self.view, strict=True)])
-        return np.ascontiguousarray(array.reshape(self.split).transpose(self.order)).reshape(self.packed)
+        turned = array.reshape(self.split).transpose(self.order)
+        if out is None:
+            return np.ascontiguousarray(turned).reshape(self.packed)
+        out.reshape(turned.shape)[...] = turned
+        return out
 
     def unpack(self, array: np.ndarray) -> np.ndarray:
         """The canonical form, contiguous, of an array of the packed shape."""

@@ -158,7 +158,7 @@ def test_a_recipe_that_does_not_fit_into_memory_is_refused(
 ) -> None:
     monkeypatch.setattr("dlc.training.available_memory", lambda: 1_000_000)
 
-    with pytest.raises(RuntimeFault, match=r"training needs \d+ MB of memory .* but 1 MB are to be had") as caught:
+    with pytest.raises(RuntimeFault, match=r"training needs [\d.]+ MB of memory .* but 977 KB are to be had") as caught:
         TrainingSession(recipe_of(spec()))
 
     assert caught.value.code == "R0207"

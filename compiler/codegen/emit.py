@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dlc.compiler.codegen.flops import flops, per_sample
+from dlc.compiler.codegen.ordering import in_order
 from dlc.compiler.ir import (
     Constant,
     Fusion,
@@ -90,7 +90,8 @@ def order(graph: Graph, fuse: Fuse | None = None) -> Schedule:
         parts = concatenated(graph, kernels)
         kernels = tuple(k for k in kernels if k.results[0] not in parts.values())
         homes = _homes(graph, kernels)
-        ordered = _sort(kernels, homes, parts)
+        given = {root(v) for v in graph.outputs.values()}
+        ordered = in_order(kernels, homes, parts, given)
         apart = {v for v in graph.updates.values() if v not in homes}
         if not apart and len(ordered) == len(kernels):
             calls = tuple(Call(k, {**_shared(k, homes), **_placed(k, parts)}) for k in ordered)
@@ -282,40 +283,6 @@ def _part(value: Value, parts: Mapping[Value, Value]) -> Part:
         start += sum(int(o.type.shape[axis]) for o in before)  # type: ignore[arg-type,misc]  # the batch is not concatenated
         whole = outer
     return Part(whole.type.shape, axis, start)
-
-
-def _sort(
-    kernels: tuple[Kernel, ...], homes: Mapping[Value, Value], parts: Mapping[Value, Value] | None = None
-) -> list[Kernel]:
-    """The kernels, the earliest first among those whose turn it may be; those that wait for each other are left out."""
-    producer = {r: i for i, k in enumerate(kernels) for r in k.results}
-    producers: dict[Value, set[int]] = {r: {i} for r, i in producer.items()}
-    for part, whole in (parts or {}).items():  # a concatenation's operands come before it
-        producers.setdefault(whole, set()).update(producers[part])
-    waits: list[set[int]] = [set() for _ in kernels]
-    writer = {p: producer[v] for v, p in homes.items()}
-    for i, kernel in enumerate(kernels):
-        for operand in kernel.inputs:
-            origin = root(operand)
-            waits[i] |= producers.get(origin, set())
-            if origin in writer and writer[origin] != i:
-                waits[writer[origin]].add(i)
-    after: list[list[int]] = [[] for _ in kernels]
-    for i, earlier in enumerate(waits):
-        for j in earlier:
-            after[j].append(i)
-    missing = [len(w) for w in waits]
-    ready = [i for i, m in enumerate(missing) if m == 0]
-    heapq.heapify(ready)
-    ordered = []
-    while ready:
-        i = heapq.heappop(ready)
-        ordered.append(kernels[i])
-        for j in after[i]:
-            missing[j] -= 1
-            if missing[j] == 0:
-                heapq.heappush(ready, j)
-    return ordered
 
 
 @dataclass

@@ -18,13 +18,13 @@ from dlc.compiler.frontend.models import called_model, elaborate
 from dlc.compiler.frontend.regularizers import check_pattern, elaborate_regularizers
 from dlc.compiler.frontend.sections import Settings, chosen, dotted, number, plain, read_settings, single, written
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
-from dlc.compiler.frontend.values import Measure, Poison, kind
+from dlc.compiler.frontend.values import SIZES, Measure, Poison, kind
 from dlc.compiler.network import Network
 from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
 
 SETTINGS = (
-    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "accumulate", "average", "precision", "epochs",
-    "steps", "stop", "metrics", "watch", "seed",
+    "model", "data", "loss", "optimizer", "schedule", "regularize", "init", "batch", "accumulate", "memory", "average", "precision",
+    "epochs", "steps", "stop", "metrics", "watch", "seed",
 )  # fmt: skip
 REQUIRED = ("model", "data", "loss", "optimizer", "epochs|steps")
 GROUPED = ("optimizer", "init")
@@ -81,6 +81,7 @@ class Recipes:
         batch, seed = settings.line("batch"), settings.line("seed")
         size = self._batch(batch) if batch is not None else 32
         parts = self._parts(settings, size)
+        memory = self._memory(settings)
         average = self._average(settings)
         precision = self._precision(settings)
         watch = self._watch(settings)
@@ -106,6 +107,7 @@ class Recipes:
             batch=int(size),
             accumulate=int(parts),
             average=average,
+            memory=memory,
             precision=precision,
             epochs=length.get("epochs"),
             steps=_whole(length.get("steps")),
@@ -245,6 +247,24 @@ class Recipes:
         near = min(divisors, key=lambda n: (abs(n - parts), n), default=1)
         self.evaluator.error("E0807", message, line.items[0].value.span, help=f"write `accumulate {near}`")
         return None
+
+    def _memory(self, settings: Settings) -> int | None:
+        """`memory 2GB`: the bytes that training may take."""
+        line = settings.line("memory")
+        node = single(self.evaluator, line, "a size in memory") if line is not None else None
+        if node is None:
+            return None
+        value = self.evaluator.evaluate(node, Environment())
+        if isinstance(value, Poison):
+            return None
+        if not isinstance(value, Measure) or value.unit not in SIZES:
+            message = f"`memory` takes a size, not {kind(value)}"
+            self.evaluator.error("E0806", message, node.span, help="write `memory 2GB`; there are KB, MB, GB and TB")
+            return None
+        if value.amount <= 0:
+            self.evaluator.error("E0807", f"`memory` must be above 0, not {value}", node.span)
+            return None
+        return int(value.amount * SIZES[value.unit])
 
     def _average(self, settings: Settings) -> Ema | None:
         """`average ema(0.999)`."""

@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from dlc.compiler.frontend.environment import Environment
 
 
+SIZES = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+"""Units of memory, each with its bytes."""
+
+
 @dataclass(frozen=True)
 class Measure:
-    """A number with a unit: `10%`, `10deg`, `1 epoch`, `500 steps`. `unit` is "%", "deg", "epoch" or "step"."""
+    """A number with a unit: `10%`, `10deg`, `1 epoch`, `500 steps`, `2GB`. `unit` is "%", "deg", "epoch", "step" or one of
+    SIZES."""
 
     amount: float
     unit: str
 
     def __str__(self) -> str:
         amount = f"{self.amount:g}"
-        if self.unit in ("%", "deg"):
+        if self.unit in ("%", "deg", *SIZES):
             return amount + self.unit
         return f"{amount} {self.unit}" + ("" if self.amount == 1 else "s")
 

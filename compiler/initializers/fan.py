@@ -15,8 +15,14 @@ Distribution = Literal["normal", "uniform"]
 def draw(shape: tuple[int, ...], deviation: float, distribution: str, generator: np.random.Generator) -> np.ndarray:
     """Centred numbers of a standard deviation, float32; uniform ones lie within sqrt(3) deviations."""
     if distribution == "normal":
-        return generator.standard_normal(shape, np.float32) * np.float32(deviation)
-    return (2 * generator.random(shape, np.float32) - 1) * np.float32(sqrt(3.0) * deviation)
+        drawn = generator.standard_normal(shape, np.float32)
+        drawn *= np.float32(deviation)  # in place: weights may fill half of the memory
+        return drawn
+    drawn = generator.random(shape, np.float32)
+    drawn *= 2
+    drawn -= 1
+    drawn *= np.float32(sqrt(3.0) * deviation)
+    return drawn
 
 
 @dataclass(frozen=True)

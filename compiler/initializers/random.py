@@ -23,7 +23,10 @@ class Normal(Initializer):
             raise ArgumentError("std", f"must be above 0, not {self.std}; normal(std, mean)")
 
     def fill(self, shape: tuple[int, ...], fan_in: int, fan_out: int, generator: np.random.Generator) -> np.ndarray:
-        return generator.standard_normal(shape, np.float32) * np.float32(self.std) + np.float32(self.mean)
+        drawn = generator.standard_normal(shape, np.float32)
+        drawn *= np.float32(self.std)
+        drawn += np.float32(self.mean)
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class Uniform(Initializer):
             raise ArgumentError("high", f"must be above low, {self.low}, not {self.high}")
 
     def fill(self, shape: tuple[int, ...], fan_in: int, fan_out: int, generator: np.random.Generator) -> np.ndarray:
-        return generator.random(shape, np.float32) * np.float32(self.high - self.low) + np.float32(self.low)
+        drawn = generator.random(shape, np.float32)
+        drawn *= np.float32(self.high - self.low)
+        drawn += np.float32(self.low)
+        return drawn
 
 
 @dataclass(frozen=True)

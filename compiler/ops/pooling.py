@@ -6,13 +6,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
+from dlc.compiler.ir import DType, N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
 from dlc.compiler.ops.convolution import Pair, Sides, pair, sides
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
-from dlc.compiler.ops.windows import Span, Windows, extremum, extremum_gradient, mean, mean_gradient
+from dlc.compiler.ops.windows import (
+    Span,
+    Windows,
+    extremum,
+    extremum_gradient,
+    first_place,
+    mean,
+    mean_gradient,
+    placed_gradient,
+)
 from dlc.runtime.deferred import np
+
+MOST_PLACES = 255
+"""Elements that a window may have for a byte to tell them apart, and from none."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,16 @@ class MaxPool(Pool):
         return result
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
-        return (apply(MaxPoolGradient(**self.attributes()), result.operands[0], upstream),)
+        (x,) = result.operands
+        if self.kernel[0] * self.kernel[1] > MOST_PLACES:
+            return (apply(MaxPoolGradient(**self.attributes()), x, upstream),)
+        height, width = static(x.type.shape[1:3])
+        if self.kernel == (1, 1):  # every stride-th pixel
+            return (apply(AvgPoolGradient(**self.attributes(), input_size=(height, width)), upstream),)
+        places = apply(
+            MaxPoolPlaces(**self.attributes()), x, result
+        )  # a byte each: x need not be kept for the gradient
+        return (apply(PlacedGradient(**self.attributes(), input_size=(height, width)), places, upstream),)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         (x,) = operands
@@ -193,6 +214,81 @@ class MaxPoolGradient(Pool):
 
 
 @dataclass(frozen=True)
+class MaxPoolPlaces(Pool):
+    """Which element of its window each maximum is, from MaxPool's operand and its result.
+
+    The first in row-major order (as PyTorch), counted from the window's own corner, be it in the padding; the number of
+    elements where all are NaN.
+    """
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        x, result = operands
+        if self._result(x) != result or self.kernel[0] * self.kernel[1] > MOST_PLACES:
+            raise ShapeError(f"no places of {show(result.shape)} in {show(x.shape)}")
+        return result.with_dtype(DType.UINT8)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        x, best = operands
+        places = np.empty(best.shape, np.uint8)
+        for (row, column), (rows, columns), _ in self._windows(*x.shape[1:3]):
+            first = (x[:, rows, columns] == best[:, row, column, None, None]).reshape(x.shape[0], -1, x.shape[3])
+            i, j = np.divmod(first.argmax(1), columns.stop - columns.start)
+            i += rows.start - row * self.stride[0] + self.padding[0]
+            j += columns.start - column * self.stride[1] + self.padding[1]
+            places[:, row, column] = np.where(first.any(1), i * self.kernel[1] + j, self.kernel[0] * self.kernel[1])
+        return places
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        x, best = operands
+        return first_place(t, self._windows_of(int(x.shape[1]), int(x.shape[2])), x, best)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        return _gradient_samples(cls)
+
+
+@dataclass(frozen=True)
+class PlacedGradient(Pool):
+    """The gradient of MaxPool for an image of `input_size`, from its places and the gradient by its result.
+
+    Windows that share an element add up there.
+    """
+
+    input_size: Pair = field(kw_only=True)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        places, upstream = operands
+        if places != upstream.with_dtype(DType.UINT8) or upstream.shape[1:3] != self.output_size(*self.input_size):
+            raise ShapeError(f"the gradient is {show(upstream.shape)}, the places are {show(places.shape)}")
+        return upstream.with_shape(upstream.shape[0], *self.input_size, upstream.shape[3])
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        places, upstream = operands
+        result = np.zeros((upstream.shape[0], *self.input_size, upstream.shape[3]), upstream.dtype)
+        for row, column in np.ndindex(*upstream.shape[1:3]):
+            i, j = np.divmod(places[:, row, column].astype(np.int64), self.kernel[1])
+            y = i + row * self.stride[0] - self.padding[0]
+            x = j + column * self.stride[1] - self.padding[1]
+            inside = (i < self.kernel[0]) & (y >= 0) & (y < self.input_size[0]) & (x >= 0) & (x < self.input_size[1])
+            samples, channels = np.nonzero(inside)
+            np.add.at(result, (samples, y[inside], x[inside], channels), upstream[:, row, column][inside])
+        return result
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        places, upstream = operands
+        return placed_gradient(t, self._windows_of(*self.input_size), places, upstream)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for attributes, (height, width, channels) in _cases():
+            op = cls(**attributes, input_size=(height, width))
+            upstream = float_type(N, *op.output_size(height, width), channels)
+            places = upstream.with_dtype(DType.UINT8)
+            high = op.kernel[0] * op.kernel[1] + 1
+            yield Sample(op, (places, upstream), integer_high=high, differentiable=False)
+
+
+@dataclass(frozen=True)
 class MinPoolGradient(Pool):
     """The gradient of MinPool, from its operand and the gradient by its result: to each window's first minimum."""
 
@@ -260,7 +356,7 @@ def _cases() -> Iterable[tuple[dict[str, Any], tuple[int, int, int]]]:
     yield {"kernel": (2, 2), "stride": (3, 3), "ceil": True}, (6, 9, 17)
 
 
-def _gradient_samples(cls: type[MaxPoolGradient] | type[MinPoolGradient]) -> Iterable[Sample]:
+def _gradient_samples(cls: type[MaxPoolGradient] | type[MinPoolGradient] | type[MaxPoolPlaces]) -> Iterable[Sample]:
     for attributes, (height, width, channels) in _cases():
         op = cls(**attributes)
         upstream = float_type(N, *op.output_size(height, width), channels)

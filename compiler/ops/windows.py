@@ -154,6 +154,35 @@ def extremum_gradient(t: Lowering, windows: Windows, x: Tensor, upstream: Tensor
     return _gather(t, windows, upstream, routed)
 
 
+def first_place(t: Lowering, windows: Windows, x: Tensor, best: Tensor) -> Tensor:
+    """Which element of its window, in row-major order, is the first to equal the window's `best`: a byte each. Where none
+    does, the number of elements."""
+    m = t.maths
+    i, j = t.reduce_axis(windows.rows.kernel, "i"), t.reduce_axis(windows.columns.kernel, "j")
+    nowhere = m.constant(len(windows.offsets), DType.INT32)
+    outside = m.constant(float("nan"), DType(str(x.dtype)))
+
+    def first(*at: Any) -> Expression:
+        here = m.equal(windows.element(t, x, at, i, j, outside), best(*at))
+        return t.min(m.where(here, m.cast(i * windows.columns.kernel + j, DType.INT32), nowhere), [i, j])
+
+    place = t.compute(best.shape, first, "place", ANCHOR)
+    return t.compute(best.shape, lambda *at: m.cast(place(*at), DType.UINT8), "byte")
+
+
+def placed_gradient(t: Lowering, windows: Windows, places: Tensor, upstream: Tensor) -> Tensor:
+    """To the element of each window that `places` names, the window's gradient."""
+    m = t.maths
+    zero = m.constant(0.0, DType(str(upstream.dtype)))
+
+    def routed(at: tuple[Any, ...], y: Any, z: Any, offset: Any) -> Expression:
+        # as floats: TVM's analysis of vectors fails at an equality of integers
+        chosen = m.equal(m.cast(places(at[0], y, z, at[3]), DType.FLOAT32), m.cast(offset, DType.FLOAT32))
+        return m.where(chosen, upstream(at[0], y, z, at[3]), zero)
+
+    return _gather(t, windows, upstream, routed)
+
+
 def _gather(
     t: Lowering, windows: Windows, upstream: Tensor, part: Callable[[tuple[Any, ...], Any, Any, Any], Expression]
 ) -> Tensor:

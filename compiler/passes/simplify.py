@@ -8,10 +8,26 @@ import numpy as np
 
 from dlc.compiler.ir import Constant, Graph, ShapeError, TensorType, Value, source
 from dlc.compiler.ops.base import Elementwise
-from dlc.compiler.ops.elementwise import Add, Cast, Divide, Multiply, Power, Subtract, add, divide, multiply, subtract
+from dlc.compiler.ops.elementwise import (
+    Add,
+    Cast,
+    Divide,
+    Greater,
+    Multiply,
+    Power,
+    Subtract,
+    Where,
+    add,
+    divide,
+    greater,
+    multiply,
+    subtract,
+    where,
+)
 from dlc.compiler.ops.functions import Detach, sqrt
 from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.normalization import BatchNorm, Standardize
+from dlc.compiler.ops.pooling import MaxPoolPlaces, PlacedGradient
 from dlc.compiler.ops.shape import BroadcastTo, Flatten, Reshape, Transpose, broadcast_to, reshape, transpose
 from dlc.compiler.ops.slicing import Concat, Pad, Slice
 from dlc.compiler.passes.rewrite import constant_number, like, rewrite
@@ -29,7 +45,7 @@ class Simplify:
 
     def __call__(self, graph: Graph) -> Graph:
         """The simpler graph, with the same outputs and updates."""
-        rules = [_neutral, _power, _transpose, _view, _constant, _broadcast, _nothing]
+        rules = [_neutral, _power, _transpose, _view, _constant, _broadcast, _nothing, _mask_of_pool]
         if self.expand_norms:
             rules.append(_norm)
         return rewrite(graph, *rules)
@@ -164,6 +180,24 @@ def _nothing(value: Value) -> Value | None:
         case Pad():
             return value.operands[0] if value.operands[0].type == value.type else None
     return None
+
+
+def _mask_of_pool(value: Value) -> Value | None:
+    """The gradient through max_pool(relu(x)): relu's mask is that of the maxima, which are fewer than the elements of x.
+
+    An element with a gradient is the maximum of its windows, so it is above 0 if and only if they are.
+    """
+    if not isinstance(value.op, Where) or not isinstance(value.operands[1].op, PlacedGradient):
+        return None
+    mask, gradient, other = value.operands
+    places, upstream = gradient.operands
+    if not isinstance(mask.op, Greater) or not isinstance(places.op, MaxPoolPlaces) or constant_number(other) != 0:
+        return None
+    image, maxima = places.operands
+    if mask.operands[0] is not image or constant_number(mask.operands[1]) != 0:
+        return None
+    masked = like(value, where, like(value, greater, maxima, 0.0), upstream, 0.0)
+    return Value(gradient.op, (places, masked), gradient.type, gradient.span, gradient.label)
 
 
 def _norm(value: Value) -> Value | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import JSON, MODEL, THREADS, emit_json
+from dlc.commands.options import JSON, MEMORY, MODEL, THREADS, emit_json, with_memory
 
 
 @click.command(name="bench")
@@ -17,6 +17,7 @@ from dlc.commands.options import JSON, MODEL, THREADS, emit_json
 @click.option("--layers", is_flag=True, help="Each kernel's time, its rates, and its share of the machine's peak.")
 @click.option("--train", is_flag=True, help="Measure a training step of a recipe of the spec, on random samples.")
 @click.option("--recipe", help="With --train: a train section of the file; default: the first.")
+@MEMORY
 @THREADS
 @JSON
 def command(
@@ -27,6 +28,7 @@ def command(
     layers: bool,
     train: bool,
     recipe: str | None,
+    memory: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -36,6 +38,8 @@ def command(
 
     if recipe is not None and not train:
         raise click.UsageError("--recipe is about --train, which is not given")
+    if memory is not None and not train:
+        raise click.UsageError("--memory is about --train, which is not given")
     if train and (model is not None or batch is not None):
         raise click.UsageError(
             "--train measures a recipe, which has its own model and batch: leave --model and --batch"
@@ -43,7 +47,13 @@ def command(
     with CompilingBar() as bar:
         if train:
             result = benching.bench_step(
-                model_file, recipe=recipe, seconds=seconds, layers=layers, threads=threads, progress=bar
+                model_file,
+                recipe=recipe,
+                settings=with_memory((), memory),
+                seconds=seconds,
+                layers=layers,
+                threads=threads,
+                progress=bar,
             )
         else:
             result = benching.bench(

@@ -35,6 +35,11 @@ SETTINGS = click.option(
     metavar="KEY=VALUE",
     help="Override a setting: train.batch=64, data.source=mnist.",
 )
+MEMORY = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What training may take, such as 2GB: activations are computed twice rather than kept. Sets train.memory.",
+)
 DATA = click.option("--data", type=click.Path(path_type=Path), help="Directory or file that the data is read from.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all cores.")
 BATCH = click.option("--batch", type=click.IntRange(min=1), help="Number of samples per call.")
@@ -59,3 +64,8 @@ def emit_json(result: dict[str, Any]) -> None:
 
         result = {**result, "warnings": [report.diagnostic(d) for d in shown]}
     click.echo(json.dumps(result))
+
+
+def with_memory(settings: tuple[str, ...], memory: str | None) -> tuple[str, ...]:
+    """The settings with what `--memory` says."""
+    return settings if memory is None else (*settings, f"train.memory={memory}")

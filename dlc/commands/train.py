@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from dlc.commands.options import DATA, JSON, NO_CACHE, SETTINGS, SPEC, THREADS, emit_json
+from dlc.commands.options import DATA, JSON, MEMORY, NO_CACHE, SETTINGS, SPEC, THREADS, emit_json, with_memory
 
 
 @click.command(name="train")
@@ -19,6 +19,7 @@ from dlc.commands.options import DATA, JSON, NO_CACHE, SETTINGS, SPEC, THREADS, 
 @click.option("--out", type=click.Path(path_type=Path), help="Directory for the results; default: runs/RECIPE.")
 @DATA
 @SETTINGS
+@MEMORY
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
 @THREADS
 @NO_CACHE
@@ -30,6 +31,7 @@ def command(
     out: Path | None,
     data: Path | None,
     settings: tuple[str, ...],
+    memory: str | None,
     resume: bool,
     threads: int | None,
     no_cache: bool,
@@ -38,6 +40,7 @@ def command(
     """Train a model by a recipe of the file and compile the best weights."""
     from dlc import api
 
+    settings = with_memory(settings, memory)
     options: dict[str, Any] = {
         "data": data,
         "resume": resume,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from dlc.runtime.data.loader import AHEAD
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.memory import item_bytes, plan_memory
-from dlc.runtime.plan import BATCH, Program
+from dlc.runtime.memory import item_bytes
+from dlc.runtime.plan import Program
 
 EVALUATED = 250
 """Samples that evaluation takes at a time."""
@@ -29,27 +29,47 @@ def available_memory() -> int | None:
     return min(found, default=None)
 
 
-def require_memory(weights: int, programs: Iterable[Program], samples: int, available: int | None) -> None:
-    """Raises RuntimeFault (R0207) where training would not fit.
+@dataclass(frozen=True)
+class Need:
+    """The bytes that training takes: `weights` with the optimizer's state, averages and gradients that are added up; `arena`, which
+    holds the activations and gradients of a step and then those of evaluation; `samples`, the batches that wait."""
 
-    `weights` is the bytes of weights, optimizer state and averages; each program's arena is planned for its batch;
-    `samples` is the batch as it is fed.
-    """
-    if available is None:
-        return
-    programs = tuple(programs)
-    arenas = [plan_memory(p, EVALUATED if p.batch == BATCH else p.batch).peak for p in programs]
-    image = sum(prod(s.shape[1:]) * item_bytes(s.dtype) for s in programs[0].inputs if len(s.shape) > 1)
-    activations = max(arenas)
-    needed = weights + sum(arenas) + image * samples * (AHEAD + 2)
-    if needed > available:
-        raise RuntimeFault(
-            "R0207",
-            f"training needs {_size(needed)} of memory ({_size(weights)} for weights, {_size(activations)} for the activations "
-            f"of a step), but {_size(available)} are to be had",
-            help="make `batch` smaller, or keep it and write `accumulate 4`",
+    weights: int
+    arena: int
+    samples: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.arena + self.samples
+
+    def __str__(self) -> str:
+        return (
+            f"{size_text(self.total)} of memory ({size_text(self.weights)} for weights, {size_text(self.arena)} for the "
+            f"activations of a step, {size_text(self.samples)} for samples)"
         )
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GB" if count >= 2**30 else f"{count / 2**20:,.0f} MB"
+def sample_bytes(step: Program, batch: int) -> int:
+    """What the samples take that a step reads and that wait for it, or that evaluation does."""
+    image = sum(prod(s.shape[1:]) * item_bytes(s.dtype) for s in step.inputs if len(s.shape) > 1)
+    return image * max(batch * (AHEAD + 2), EVALUATED)
+
+
+def require_memory(need: Need, available: int | None) -> None:
+    """Raises RuntimeFault (R0207) where training would not fit."""
+    if available is None or need.total <= available:
+        return
+    raise RuntimeFault(
+        "R0207",
+        f"training needs {need}, but {size_text(available)} are to be had",
+        help="write `memory` and how much it may take, make `batch` smaller, or keep it and write `accumulate 4`",
+    )
+
+
+def size_text(count: int) -> str:
+    """Bytes as people read them."""
+    for unit, name in ((2**30, "GB"), (2**20, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.0f} {name}" if count >= 10 * unit else f"{count / unit:.1f} {name}"
+    return f"{count / 2**10:,.0f} KB"

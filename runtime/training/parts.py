@@ -1,4 +1,4 @@
-"""A step whose batch goes through the network in parts, so that it takes less memory."""
+"""Batches that go through a network in parts, so that it takes less memory."""
 
 from __future__ import annotations
 
@@ -63,3 +63,20 @@ class StepInParts:
         if not spec.shape or spec.shape[0] not in (self.size, BATCH):
             return spec
         return msgspec.structs.replace(spec, shape=(self.size * self._count, *spec.shape[1:]))
+
+
+class InChunks:
+    """A program for any batch that gets at most `most` samples at a time; its outputs are those of all of them."""
+
+    def __init__(self, inner: Runnable, most: int) -> None:
+        self._inner, self._most = inner, most
+        self.program = inner.program
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Runs the program as often as it takes; `outputs` is not used."""
+        count = max(len(value) for value in inputs.values() if np.ndim(value))
+        if count <= self._most:
+            return self._inner.run(inputs)
+        chunks = [slice(start, start + self._most) for start in range(0, count, self._most)]
+        results = [self._inner.run({k: v[rows] if np.ndim(v) else v for k, v in inputs.items()}) for rows in chunks]
+        return {name: np.concatenate([r[name] for r in results]) for name in results[0]}

@@ -15,9 +15,11 @@ from dlc.compiler.ops import (
     Conv2d,
     MaxPool,
     MaxPoolGradient,
+    MaxPoolPlaces,
     MinPool,
     MinPoolGradient,
     Pad,
+    PlacedGradient,
 )
 
 sizes = st.integers(1, 9)
@@ -74,6 +76,9 @@ def test_maximum_pools_are_pytorchs(geometry):
     np.testing.assert_allclose(op.reference(x), expected.detach().permute(0, 2, 3, 1).numpy())
     gradient = MaxPoolGradient(**op.attributes()).reference(x, upstream)
     np.testing.assert_allclose(gradient, tensor.grad.permute(0, 2, 3, 1).numpy(), atol=1e-12)
+    places = MaxPoolPlaces(**op.attributes()).reference(x, op.reference(x))
+    placed = PlacedGradient(**op.attributes(), input_size=size).reference(places, upstream)
+    np.testing.assert_allclose(placed, gradient)
     lowest = MinPool(**op.attributes())
     np.testing.assert_allclose(lowest.reference(-x), -op.reference(x))
     np.testing.assert_allclose(MinPoolGradient(**op.attributes()).reference(-x, upstream), gradient)
