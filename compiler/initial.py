@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from dlc.compiler.optimizers.base import GRADIENT
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.selection import group_of, initializer_of, is_trained, weights_of
 from dlc.runtime.plan import AVERAGE
+from dlc.runtime.threads import available
 
 
 def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
@@ -24,13 +26,16 @@ def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | 
     groups = recipe.init if recipe is not None else ()
     if seed is None:
         seed = recipe.seed if recipe is not None else 0
-    filled: dict[str, np.ndarray] = {}
-    for name, weight in weights_of(network).items():
-        spec = weight.spec
+    weights = weights_of(network)
+
+    def fill(name: str) -> np.ndarray:
+        spec = weights[name].spec
         generator = np.random.default_rng(_entropy(seed, name))
-        array = initializer_of(groups, weight, He()).fill(spec.shape, spec.fan_in, spec.fan_out, generator)
-        filled[name] = np.ascontiguousarray(array, np.float32)
-    return filled
+        array = initializer_of(groups, weights[name], He()).fill(spec.shape, spec.fan_in, spec.fan_out, generator)
+        return np.ascontiguousarray(array, np.float32)
+
+    with ThreadPoolExecutor(available()) as pool:  # numpy lets go of Python's lock while it draws
+        return dict(zip(weights, pool.map(fill, weights), strict=True))
 
 
 def initial_state(recipe: Recipe) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +28,8 @@ from dlc.compiler.watching import Watched, build_watch
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
+from dlc.runtime.plan import WeightSpec
+from dlc.runtime.threads import available
 from dlc.runtime.weights import match
 
 AnyTarget = CpuTarget | CudaTarget
@@ -43,7 +46,8 @@ def compile_inference(
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
-    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
+    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read, but for
+    those with a transform (see `runtime.transformed`).
     """
     made = folding(network)
     return compile_folded(made.network, made.fold(weights), target, batch=batch, options=options)
@@ -113,12 +117,15 @@ def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 def pack(compiled: Compiled, weights: Weights) -> dict[str, np.ndarray]:
-    """Canonical weights, and the program's own constants, in the form that its kernels read."""
-    packed = {}
-    for spec in compiled.program.weights:
+    """Canonical weights, and the program's own constants, in the form that its kernels read, but for those with a transform."""
+    specs = [spec for spec in compiled.program.weights if spec.transform is None]
+
+    def one(spec: WeightSpec) -> np.ndarray:
         array = compiled.constants[spec.name] if spec.name in compiled.constants else weights[spec.name]
-        packed[spec.name] = array if spec.layout is None else spec.layout.pack(np.asarray(array))
-    return packed
+        return array if spec.layout is None else spec.layout.pack(np.asarray(array))
+
+    with ThreadPoolExecutor(available()) as pool:
+        return {spec.name: array for spec, array in zip(specs, pool.map(one, specs), strict=True)}
 
 
 def make_artifact(

@@ -15,7 +15,9 @@ Distribution = Literal["normal", "uniform"]
 def draw(shape: tuple[int, ...], deviation: float, distribution: str, generator: np.random.Generator) -> np.ndarray:
     """Centred numbers of a standard deviation, float32; uniform ones lie within sqrt(3) deviations."""
     if distribution == "normal":
-        return generator.standard_normal(shape, np.float32) * np.float32(deviation)
+        drawn = generator.standard_normal(shape, np.float32)
+        drawn *= np.float32(deviation)
+        return drawn
     return (2 * generator.random(shape, np.float32) - 1) * np.float32(sqrt(3.0) * deviation)
 
 
