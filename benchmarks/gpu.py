@@ -30,6 +30,7 @@ from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import Artifact, Manifest, save_artifact
 from dlc.runtime.executor import Executor
 from dlc.runtime.plan import Program
+from dlc.runtime.transformed import transformed
 
 _OPTIONS = BuildOptions(user_cache())
 
@@ -41,6 +42,8 @@ def prepare_forward(net: Net, target: AnyTarget, folder: Path) -> None:
     compiled, packed = compile_folded(network, weights, target)
     _save(folder / f"{net.model}.dlc", net.model, compiled.program, compiled.library(), packed, target)
     host, arrays = compile_folded(network, weights, _processor(), options=_OPTIONS)
+    made = transformed(host.program.weights, weights, {})
+    arrays |= {spec.name: made[spec.transform] for spec in host.program.weights if spec.transform is not None}
     executor = Executor(host.program, host.function, {name: aligned_copy(array) for name, array in arrays.items()})
     np.savez(
         folder / f"{net.model}.npz", *executor.execute([images(spec.shape, SAMPLES) for spec in host.program.inputs])

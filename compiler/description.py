@@ -15,6 +15,7 @@ from dlc.compiler.network import Network, NetworkInput, NetworkOutput, Tensor, U
 from dlc.compiler.source import SourceFile, Span
 from dlc.runtime.artifact import Artifact
 from dlc.runtime.deferred import np
+from dlc.runtime.transformed import layouts_of
 
 
 class _Input(msgspec.Struct, frozen=True):
@@ -94,7 +95,7 @@ def weights_of(artifact: Artifact, network: Network) -> dict[str, np.ndarray]:
 
 def folded_weights(artifact: Artifact, folded: Network) -> dict[str, np.ndarray]:
     """The canonical weights of an artifact's folded network."""
-    packed = {spec.name: spec.layout for spec in artifact.manifest.program.weights if spec.layout is not None}
+    packed = layouts_of(artifact.manifest.program.weights)
     weights = {}
     for name in folded.parameter_specs():
         array, layout = artifact.weights[name], packed.get(name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from dlc.compiler.network import Network
 from dlc.compiler.optimizers.base import GRADIENT
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.selection import group_of, initializer_of, is_trained, weights_of
+from dlc.runtime.threads import available
 
 
 def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | None = None) -> dict[str, np.ndarray]:
@@ -20,24 +22,34 @@ def initial_weights(network: Network, recipe: Recipe | None = None, seed: int | 
     Without a recipe, or where it says nothing, weights are drawn by `he`. Each weight has random numbers of its own, from
     the seed (the recipe's by default) and its name, so that it does not change when layers are added elsewhere.
     """
-    return dict(_weights(network, recipe, seed))
+    names, fill = _weights(network, recipe, seed)
+    with ThreadPoolExecutor(available()) as pool:  # numpy lets go of Python's lock while it draws
+        return dict(zip(names, pool.map(fill, names), strict=True))
 
 
 def initial_arrays(recipe: Recipe) -> Iterator[tuple[str, np.ndarray]]:
     """What `initial_weights` and `initial_state` give, one after another, so that they are never all in memory at once."""
-    yield from _weights(recipe.network, recipe, None)
+    names, fill = _weights(recipe.network, recipe, None)
+    yield from ((name, fill(name)) for name in names)
     yield from _state(recipe)
 
 
-def _weights(network: Network, recipe: Recipe | None, seed: int | None) -> Iterator[tuple[str, np.ndarray]]:
+def _weights(
+    network: Network, recipe: Recipe | None, seed: int | None
+) -> tuple[list[str], Callable[[str], np.ndarray]]:
+    """The names of a network's weights, and the function that makes one."""
     groups = recipe.init if recipe is not None else ()
     if seed is None:
         seed = recipe.seed if recipe is not None else 0
-    for name, weight in weights_of(network).items():
-        spec = weight.spec
+    weights = weights_of(network)
+
+    def fill(name: str) -> np.ndarray:
+        spec = weights[name].spec
         generator = np.random.default_rng(_entropy(seed, name))
-        array = initializer_of(groups, weight, He()).fill(spec.shape, spec.fan_in, spec.fan_out, generator)
-        yield name, np.ascontiguousarray(array, np.float32)
+        array = initializer_of(groups, weights[name], He()).fill(spec.shape, spec.fan_in, spec.fan_out, generator)
+        return np.ascontiguousarray(array, np.float32)
+
+    return list(weights), fill
 
 
 def initial_state(recipe: Recipe) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +19,7 @@ from dlc.compiler.description import describe
 from dlc.compiler.folding import folding
 from dlc.compiler.ir import Graph
 from dlc.compiler.ir.text import to_text
+from dlc.compiler.kept import Kept, keep, recall
 from dlc.compiler.network import Network, inference_form
 from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify, Winograd
 from dlc.compiler.recipe import Recipe
@@ -27,6 +29,8 @@ from dlc.compiler.watching import Watched, build_watch
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
+from dlc.runtime.plan import Program, WeightSpec
+from dlc.runtime.threads import available
 from dlc.runtime.weights import match
 
 AnyTarget = CpuTarget | CudaTarget
@@ -43,7 +47,8 @@ def compile_inference(
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
-    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
+    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read, but for
+    those with a transform (see `runtime.transformed`).
     """
     made = folding(network)
     return compile_folded(made.network, made.fold(weights), target, batch=batch, options=options)
@@ -63,6 +68,22 @@ def compile_folded(
     graph = PackWeights(target.lanes)(Simplify()(graph))
     compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
+
+
+def compile_program(
+    network: Network, weights: Weights, target: AnyTarget, batch: int | None, options: BuildOptions
+) -> tuple[Program, bytes, dict[str, np.ndarray]]:
+    """The program of a network whose batch norms are folded, its shared object, and its packed weights.
+
+    What the cache knows is not compiled again.
+    """
+    known = recall(network, target, batch, options)
+    if known is not None:
+        return known.program, known.code, _packed(known.program, weights)
+    compiled, packed = compile_folded(network, weights, target, batch=batch, options=options)
+    code = compiled.library()
+    keep(network, target, batch, options, Kept(compiled.program, code))
+    return compiled.program, code, packed
 
 
 def compile_evaluation(network: Network, target: AnyTarget, options: BuildOptions = PLAIN) -> Compiled:
@@ -113,12 +134,19 @@ def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 def pack(compiled: Compiled, weights: Weights) -> dict[str, np.ndarray]:
-    """Canonical weights, and the program's own constants, in the form that its kernels read."""
-    packed = {}
-    for spec in compiled.program.weights:
-        array = compiled.constants[spec.name] if spec.name in compiled.constants else weights[spec.name]
-        packed[spec.name] = array if spec.layout is None else spec.layout.pack(np.asarray(array))
-    return packed
+    """Canonical weights, and the program's own constants, in the form that its kernels read, but for those with a transform."""
+    return _packed(compiled.program, {**weights, **compiled.constants})
+
+
+def _packed(program: Program, weights: Weights) -> dict[str, np.ndarray]:
+    specs = [spec for spec in program.weights if spec.transform is None]
+
+    def one(spec: WeightSpec) -> np.ndarray:
+        array = weights[spec.name]
+        return array if spec.layout is None else spec.layout.pack(np.asarray(array))
+
+    with ThreadPoolExecutor(available()) as pool:
+        return {spec.name: array for spec, array in zip(specs, pool.map(one, specs), strict=True)}
 
 
 def make_artifact(
@@ -147,12 +175,12 @@ def make_artifact(
     network = at_sizes(network, sizes[:1]) if sizes else inference_form(network)
     made = folding(network)
     folded = made.fold(weights)
-    compiled, packed = compile_folded(made.network, folded, target, batch=batch, options=options)
+    program, code, packed = compile_program(made.network, folded, target, batch, options)
     stored = {**packed, **{name: array for name, array in folded.items() if name not in packed}}
     variants = [make_variant(at_sizes(network, [s]), folded, stored, target, batch, options) for s in sizes[1:]]
     manifest = Manifest(
         model=network.name,
-        program=compiled.program,
+        program=program,
         target=target_spec(target),
         classes=classes,
         preprocessing=preprocessing,
@@ -160,7 +188,7 @@ def make_artifact(
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
     )
-    return Artifact(manifest, compiled.library(), stored, tuple(variants))
+    return Artifact(manifest, code, stored, tuple(variants))
 
 
 def make_variant(
@@ -175,9 +203,9 @@ def make_variant(
 
     `folded` are the canonical weights of the folded network.
     """
-    compiled, packed = compile_folded(folding(network).network, folded, target, batch=batch, options=options)
+    program, code, packed = compile_program(folding(network).network, folded, target, batch, options)
     own = {n: a for n, a in packed.items() if n not in stored or not _is_same(a, stored[n])}
-    return Variant(compiled.program, compiled.library(), own)
+    return Variant(program, code, own)
 
 
 def _is_same(a: np.ndarray, b: np.ndarray) -> bool:

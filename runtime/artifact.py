@@ -36,7 +36,7 @@ from dlc.runtime.weights import lay_out, parse
 MAGIC = b"\x89DLC\r\n\x1a\n"
 """A byte above 127 and both kinds of line end show a transfer that took the file for text."""
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever an older dlc could not read the file, or would misread it."""
 
 _HEADER = struct.Struct("<8sIIQ32s8x")
@@ -101,8 +101,8 @@ class Variant:
 class Artifact:
     """A compiled model in memory: its manifest, its shared object, and its weights.
 
-    `weights` holds what the kernels read, in the form in which they read it, and what else belongs to the network in canonical
-    form: all its weights can be had from them. `variants` are programs for images of other sizes.
+    `weights` holds what the kernels read, in the form in which they read it but for weights with a transform, and what else
+    belongs to the network in canonical form: all its weights can be had from them. `variants` are programs for images of other sizes.
     """
 
     manifest: Manifest

@@ -201,7 +201,7 @@ class Executor:
                     kernel(*arguments)
                 return
             failed = self._driver(bound.table_address, len(bound.calls))
-            if failed >= 0:  # a kernel refuses its arguments before it does anything, so it says again what was wrong
+            if failed >= 0:  # called from Python, the kernel raises what it has to say (no memory for its workspace)
                 kernel, arguments = bound.calls[failed]
                 kernel(*arguments)
         finally:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dlc.runtime.layout import Layout
+from dlc.runtime.layout import Layout, Transform
 
 BATCH = -1
 """Stands for the number of samples in a shape of the plan; only the first dimension may be it."""
@@ -59,7 +59,8 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class WeightSpec(msgspec.Struct, frozen=True):
-    """A tensor that lives between runs, in the form that kernels read. `layout` maps the canonical form to it.
+    """A tensor that lives between runs, in the form that kernels read. `layout` maps the canonical form to it; with a
+    `transform` it is made of another weight when an artifact is opened, and stored nowhere.
 
     `role`: "parameter" (trained), "statistic" (running mean), "state" (optimizer), "derived" (folded at compile time).
     """
@@ -69,6 +70,7 @@ class WeightSpec(msgspec.Struct, frozen=True):
     dtype: str
     layout: Layout | None = None
     role: str = "parameter"
+    transform: Transform | None = None
 
 
 class Program(msgspec.Struct, frozen=True):

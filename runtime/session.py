@@ -27,7 +27,8 @@ from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import Executor, StepTime
 from dlc.runtime.library import load_code, load_cuda
 from dlc.runtime.names import suggest
-from dlc.runtime.plan import Program, TensorSpec
+from dlc.runtime.plan import Program, TensorSpec, WeightSpec
+from dlc.runtime.transformed import layouts_of, transformed
 
 AnyExecutor = Executor | DeviceExecutor
 
@@ -107,7 +108,10 @@ class Session:
         require_device(program.device, artifact.manifest.target.name)
         self._artifact = artifact
         self._specialise = specialise
-        self._weights = {spec.name: _usable(artifact.weights[spec.name]) for spec in program.weights}
+        self._layouts = layouts_of(program.weights)
+        self._transformed = transformed(program.weights, artifact.weights, self._layouts)
+        self._weights: dict[str, np.ndarray] = {}
+        self._weights = self._weights_of(program, {})
         self._executor = executor_of(program, artifact.code, self._weights, threads)
         self._sizes = image_sizes(program)
         self._variants = {image_sizes(v.program): v for v in artifact.variants}
@@ -219,14 +223,24 @@ class Session:
                 if variant is None and self._specialise is not None:
                     variant = self._specialise(self._artifact, sizes)
                 assert variant is not None
-                weights = {
-                    spec.name: _usable(variant.weights[spec.name])
-                    if spec.name in variant.weights
-                    else self._weights[spec.name]
-                    for spec in variant.program.weights
-                }
+                new = [spec for spec in variant.program.weights if spec.transform not in self._transformed]
+                self._transformed |= transformed(new, self._artifact.weights, self._layouts)
+                weights = self._weights_of(variant.program, variant.weights)
                 self._others[sizes] = executor_of(variant.program, variant.code, weights, self.threads)
         return self._others[sizes]
+
+    def _weights_of(self, program: Program, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The weights of a program as its kernels read them: its own, transformed ones, and those of the main program."""
+
+        def one(spec: WeightSpec) -> np.ndarray:
+            if spec.transform is not None:
+                return self._transformed[spec.transform]
+            if spec.name in own:
+                return _usable(own[spec.name])
+            shared = self._weights.get(spec.name)
+            return _usable(self._artifact.weights[spec.name]) if shared is None else shared
+
+        return {spec.name: one(spec) for spec in program.weights}
 
     def _differ_in_size_alone(self, arrays: Sequence[Any]) -> bool:
         """Whether each array has the dimensions of its input, and the same sizes but for samples, height and width."""

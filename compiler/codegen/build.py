@@ -78,6 +78,16 @@ class CpuCode:
         total = len(self.functions)
         return compile_functions(self.functions, self.target, lambda done: self.report(done / total))
 
+    def _compiled(self, folder: Path) -> dict[str, bytes]:
+        """The object files of the functions that are compiled here, by name, and in `folder`."""
+        if not self.functions:
+            return {}
+        with without_torch():
+            from dlc.compiler.codegen.object_code import compile_objects
+
+        total = len(self.functions)
+        return compile_objects(self.functions, self.target, folder, lambda done: self.report(done / total))
+
     @cached_property
     def _library(self) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -87,11 +97,7 @@ class CpuCode:
                     f"the disk of {tempfile.gettempdir()} is full: {_ROOM // 2**20} MB are needed for a while",
                     help="free some space there, or name another folder in the environment variable TMPDIR",
                 )
-            made = {}
-            for name, executable in self._executables.items():
-                path = Path(folder, f"{name}.o")
-                executable.mod.write_to_file(str(path))
-                made[name] = path.read_bytes()
+            made = self._compiled(Path(folder))
             for name, code in self.objects.items():
                 Path(folder, f"{name}.o").write_bytes(code)
             self.keep(made)

@@ -25,7 +25,10 @@ _STALE = 3600.0
 """Seconds after which a file that was never moved to its place is one of a process that is gone."""
 
 SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes")
-"""The parts of this package on which machine code depends."""
+"""The parts of this package on which the machine code of a kernel depends."""
+
+ALL_SOURCES = ("compiler", "runtime")
+"""The parts of this package on which the program of a network depends."""
 
 
 class Usage(NamedTuple):
@@ -138,13 +141,18 @@ def user_cache() -> Cache | None:
     return Cache(folder) if mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else None
 
 
-@cache
 def compiler_version() -> str:
     """What machine code depends on beside workload and target: a digest of this compiler's sources and TVM's version."""
+    return version_of(SOURCES)
+
+
+@cache
+def version_of(parts: tuple[str, ...]) -> str:
+    """A digest of the sources in some folders of this package, and of TVM's version."""
     from importlib.metadata import version  # 10 ms
 
     root = Path(__file__).parent.parent.parent
-    files = sorted(path for part in SOURCES for path in (root / part).rglob("*.py"))
+    files = sorted(path for part in parts for path in (root / part).rglob("*.py"))
     found = hashlib.sha256(f"{version('apache-tvm')} {version('apache-tvm-ffi')}".encode())
     for path in files:
         found.update(f"{path.relative_to(root)}\0".encode())

@@ -372,7 +372,7 @@ def _weight(value: Value) -> WeightSpec:
     shape, dtype = plan_shape(value.type.shape), value.type.dtype.value
     if not isinstance(op, Parameter):
         return WeightSpec(op.key, shape, dtype, None, "derived")
-    return WeightSpec(op.key, shape, dtype, op.layout, weight_role(op))
+    return WeightSpec(op.key, shape, dtype, op.layout, weight_role(op), op.transform)
 
 
 def weight_role(op: Parameter) -> str:

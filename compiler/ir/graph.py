@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from dlc.compiler.ir.types import TensorType
 from dlc.compiler.source import Span
 from dlc.runtime.deferred import np
-from dlc.runtime.layout import Layout
+from dlc.runtime.layout import Layout, Transform
 
 
 class ShapeError(Exception):
@@ -143,10 +143,12 @@ class Parameter(Source):
     """A tensor that lives between runs: a weight, a running statistic, optimizer state.
 
     `type` is the form in memory; `layout` maps the canonical form (what files hold) to it, None where they are the same.
+    `transform` makes it of another parameter, which files hold in its place.
     """
 
     trainable: bool = True
     layout: Layout | None = None
+    transform: Transform | None = None
 
     @property
     def canonical_shape(self) -> tuple[int, ...]:

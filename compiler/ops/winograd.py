@@ -17,6 +17,7 @@ from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 from dlc.compiler.ops.winograd_kernel import transformed_weights, winograd_convolution
 from dlc.runtime.deferred import np
+from dlc.runtime.layout import Transform
 
 _COLUMNS = 512
 """Of how many weights at a time the taps are transformed: products so small that BLAS takes no threads for them, which cost
@@ -70,6 +71,13 @@ class WinogradWeights(Op):
         for start in range(0, columns.shape[1], _COLUMNS):
             result[:, start : start + _COLUMNS] = both @ columns[:, start : start + _COLUMNS]
         return result.reshape(-1, *taps.shape[1:])
+
+    def transform(self, source: str) -> Transform | None:
+        """How the runtime makes this of a canonical weight by its name; None where the weight is packed or turned."""
+        if self.packed or self.turned:
+            return None
+        matrix = transforms(self.tile, self.kernel).filter
+        return Transform(source, tuple(tuple(map(float, row)) for row in matrix), self.block)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         (weight,) = operands

@@ -131,7 +131,7 @@ def test_other_versions_are_named(path: Path, artifact: Artifact, monkeypatch: p
     save_artifact(path, artifact)
     monkeypatch.undo()
 
-    with pytest.raises(RuntimeFault, match="format 99, made by a newer dlc; this one reads format 1"):
+    with pytest.raises(RuntimeFault, match="format 99, made by a newer dlc; this one reads format 2"):
         load(path)
 
 
