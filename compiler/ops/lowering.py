@@ -108,6 +108,17 @@ class Tasks(Protocol):
         """The whole cut as attributes of a block."""
 
 
+class GradientTasks(Protocol):
+    """The part of a weight's gradient by tiles that one task computes."""
+
+    @property
+    def parts(self) -> int:
+        """Parts of the images that have sums of their own."""
+
+    def attributes(self) -> dict[str, int]:
+        """The whole cut as attributes of a block."""
+
+
 class Lowering(Protocol):
     """The context `t` of `Op.lower`."""
 
@@ -136,6 +147,11 @@ class Lowering(Protocol):
 
     def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
         """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
+
+    def gradient_tasks(
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
+    ) -> GradientTasks:
+        """How the gradient of such a convolution by its weight is shared out; its numbers divide the extents."""
 
     def compute(
         self,

@@ -15,11 +15,13 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
     from dlc.compiler.codegen.schedules.cpu.weight_gradient import ConvolutionWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.winograd import WinogradRule, WinogradWeightsRule
+    from dlc.compiler.codegen.schedules.cpu.winograd_gradient import WinogradGradientRule
 
     return (
         ConvolutionRule(),
         WinogradRule(),
         WinogradWeightsRule(),
+        WinogradGradientRule(),
         ConvolutionWeightGradientRule(),
         LinearRule(),
         LinearWeightGradientRule(),
