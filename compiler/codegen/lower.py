@@ -151,6 +151,10 @@ class Lowering:
         """Neighbouring elements of an axis that are computed at once."""
         return largest_divisor(extent, self._target.lanes) if isinstance(self._target, CpuTarget) else 1
 
+    def is_streamed(self, numbers: int) -> bool:
+        """Whether so many float32 numbers are more than the cache of a core holds."""
+        return isinstance(self._target, CpuTarget) and 4 * numbers > self._target.l2
+
     def tasks(
         self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
     ) -> winograd_tasks.Tasks:

@@ -145,6 +145,9 @@ class Lowering(Protocol):
     def vector(self, extent: int) -> int:
         """Neighbouring elements of an axis of this extent that are computed at once: a divisor of it."""
 
+    def is_streamed(self, numbers: int) -> bool:
+        """Whether so many float32 numbers are more than the cache of a core holds."""
+
     def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
         """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
 

@@ -11,7 +11,7 @@ from functools import cache
 from math import ceil, inf
 
 from dlc.compiler.machine import Machine
-from dlc.compiler.passes.winograd_tasks import ALONE, START, WAKE
+from dlc.compiler.passes.winograd_tasks import ALONE, START, WAKE, most_tiles
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,14 @@ def _work(shape: GradientShape, tile: int, batch: int, machine: Machine, tasks: 
     tiles = tasks.images * tasks.rows * across
     turns = batch // tasks.parts // tasks.images * ceil(ceil(shape.rows / tile) / tasks.rows)
     sums = tasks.inputs * outputs
-    vectors = tasks.inputs / machine.lanes, outputs / machine.lanes
-    products = places * tiles * sums / (2 * machine.lanes) * 1.1
+    together = channels_together(shape.inputs, machine.lanes)
+    vectors = max(1, -(-shape.block // machine.lanes))
+    most = most_tiles(machine, shape.block)
+    height = max(d for d in _divisors(tasks.inputs, most))
+    step = max(height * vectors / 2, (height + vectors) / 2, 4.0)  # products, loads, latency of the sums
+    products = places * tiles * (tasks.inputs // height) * tasks.blocks * step * 1.1
     moved = 4.0 * places * (2 * sums + 2 * tiles * (tasks.inputs + outputs)) / machine.l2_rate
-    transforms = places * tiles * (2.6 * vectors[0] + 2.2 * vectors[1])
+    transforms = places * tiles * (2.6 * (tasks.inputs // together) + 2.7 * tasks.blocks * vectors)
     return turns * (products + 0.5 * moved + transforms) + places * sums / machine.lanes * 2.0 + START
 
 

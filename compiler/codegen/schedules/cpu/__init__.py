@@ -10,6 +10,7 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.convolution import ConvolutionRule
     from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
+    from dlc.compiler.codegen.schedules.cpu.linear_input_gradient import LinearInputGradientRule
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
@@ -24,6 +25,7 @@ def rules() -> tuple[ScheduleRule, ...]:
         WinogradGradientRule(),
         ConvolutionWeightGradientRule(),
         LinearRule(),
+        LinearInputGradientRule(),
         LinearWeightGradientRule(),
         PoolRule(),
         WarpRule(),
