@@ -21,7 +21,7 @@ from dlc.compiler.ir import Graph
 from dlc.compiler.ir.text import to_text
 from dlc.compiler.kept import Kept, keep, recall
 from dlc.compiler.network import Network, inference_form
-from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify, Winograd
+from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify, Winograd, WinogradGradient
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
@@ -110,12 +110,13 @@ def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOp
 def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, trained: bool = False) -> Graph:
     """The simplified graph with convolutions by tiles where they are faster for these numbers of samples.
 
-    Where weights are `trained`, they are transformed in every step.
+    Where weights are `trained`, they are transformed in every step, and their gradients may come by tiles too.
     """
     graph = Simplify()(graph)
     if not isinstance(target, CpuTarget):
         return graph
-    return Winograd(target.machine, batches, constant_weights=not trained)(graph)
+    graph = Winograd(target.machine, batches, constant_weights=not trained)(graph)
+    return WinogradGradient(target.machine, batches[0])(graph) if trained else graph
 
 
 def compile_watch(

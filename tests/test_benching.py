@@ -64,7 +64,7 @@ def test_every_kernel_of_a_training_step_has_its_row(monkeypatch: pytest.MonkeyP
     assert result.batch == 64
     assert result.median_ms > 0
     kernels = {(row["layer"], row["what"].split("+")[0]) for row in result.layers}
-    assert ("c3", "conv2d_weight_gradient") in kernels
+    assert any(layer == "c3" and what.endswith("weight_gradient") for layer, what in kernels)
     assert all(row["ms"] > 0 and row["bound"] in ("compute", "memory") for row in result.layers)
     c3 = next(
         row for row in result.layers if row["layer"] == "c3" and "conv2d+add" in row["what"]

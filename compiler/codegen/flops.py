@@ -8,6 +8,7 @@ from dlc.compiler.ir import Fusion, N, Shape, Value
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearWeightGradient
 from dlc.compiler.ops.winograd import WinogradConv2d
+from dlc.compiler.ops.winograd_gradient import WinogradWeightGradient
 
 
 def flops(value: Value) -> int:
@@ -22,6 +23,8 @@ def flops(value: Value) -> int:
             upstream = operands[0] if isinstance(op, Conv2dInputGradient) else operands[1]
             inputs = op.input_size[2] if isinstance(op, Conv2dInputGradient) else op.in_channels
             return 2 * _size(upstream) * _taps(op.kernel) * (inputs // op.groups)
+        case WinogradWeightGradient():
+            return 2 * _size(operands[1]) * op.kernel**2 * op.in_channels
         case Linear():
             return 2 * _size(value) * _last(operands[0])
         case LinearInputGradient():

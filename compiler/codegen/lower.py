@@ -12,7 +12,7 @@ from dlc.compiler.codegen.schedules.cpu import tiles
 from dlc.compiler.codegen.schedules.cpu.loops import largest_divisor
 from dlc.compiler.codegen.target import CpuTarget, Target
 from dlc.compiler.ir import Dim, DType, N, TensorType
-from dlc.compiler.passes import winograd_tasks
+from dlc.compiler.passes import winograd_gradient_tasks, winograd_tasks
 
 BATCH_NAME = "n"
 """The name of the symbolic batch in kernels."""
@@ -151,6 +151,10 @@ class Lowering:
         """Neighbouring elements of an axis that are computed at once."""
         return largest_divisor(extent, self._target.lanes) if isinstance(self._target, CpuTarget) else 1
 
+    def is_streamed(self, numbers: int) -> bool:
+        """Whether so many float32 numbers are more than the cache of a core holds."""
+        return isinstance(self._target, CpuTarget) and 4 * numbers > self._target.l2
+
     def tasks(
         self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
     ) -> winograd_tasks.Tasks:
@@ -160,6 +164,18 @@ class Lowering:
         shape = winograd_tasks.Shape(*result, inputs, channels, kernel, block)
         batch = self.batch if isinstance(self.batch, int) else winograd_tasks.SAMPLES
         return winograd_tasks.plan(shape, tile, batch, self._target.machine)[1]
+
+    def gradient_tasks(
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
+    ) -> winograd_gradient_tasks.GradientTasks:
+        """How the gradient of a convolution by its weight is shared out."""
+        if isinstance(self._target, CpuTarget):
+            shape = winograd_gradient_tasks.GradientShape(*result, inputs, channels, kernel, block)
+            batch = self.batch if isinstance(self.batch, int) else 1
+            tasks = winograd_gradient_tasks.plan_gradient(shape, tile, batch, self._target.machine)[1]
+            if tasks is not None:
+                return tasks
+        return winograd_gradient_tasks.GradientTasks(1, 1, 1, self.vector(inputs), 1)
 
     def placeholder(self, type: TensorType, name: str) -> Any:
         """A tensor that the kernel's caller passes."""

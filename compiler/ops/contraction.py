@@ -246,3 +246,28 @@ def product(t: Lowering, x: Tensor, weight: Tensor, features: int) -> Tensor:
 
     result = t.compute((high, deep), element, "product", attributes)
     return cropped(t, result, (rows, features))
+
+
+def product_by_lanes(t: Lowering, upstream: Tensor, weight: Tensor, features: int) -> Tensor:
+    """[n, features_in]: the rows of [n, features] times a packed weight [blocks, features_in, block] as it lies in memory.
+
+    Vectors lie along the features that are summed; their lanes are added up at the end (part "lanes").
+    """
+    blocks, features_in, block = (int(e) for e in weight.shape)
+    rows, lanes = upstream.shape[0], t.vector(block)
+    if blocks * block > features:
+        whole = upstream
+
+        def padded(i: Any, o: Any) -> Any:
+            return t.guarded(o < features, whole(i, o), 0.0)
+
+        upstream = t.compute((rows, blocks * block), padded, "padded", {"dlc.part": "padding"})
+    o, v = t.reduce_axis(blocks, "o"), t.reduce_axis(block // lanes, "v")
+
+    def element(i: Any, k: Any, lane: Any) -> Any:
+        own = v * lanes + lane
+        return t.sum(upstream(i, o * block + own) * weight(o, k, own), [o, v])
+
+    sums = t.compute((rows, features_in, lanes), element, "sums", {"dlc.anchor": "linear_input_gradient"})
+    lane = t.reduce_axis(lanes, "lane")
+    return t.compute((rows, features_in), lambda i, k: t.sum(sums(i, k, lane), [lane]), "total", {"dlc.part": "lanes"})

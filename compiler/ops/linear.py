@@ -12,9 +12,9 @@ from typing import Any
 
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
 from dlc.compiler.ops.base import float_type
-from dlc.compiler.ops.contraction import packed_linear_weight, product
+from dlc.compiler.ops.contraction import packed_linear_weight, product, product_by_lanes
 from dlc.compiler.ops.indexing import show, static
-from dlc.compiler.ops.lowering import Lowering, Tensor
+from dlc.compiler.ops.lowering import Lowering, Tensor, static_extent
 from dlc.runtime.deferred import np
 
 
@@ -110,6 +110,8 @@ class LinearInputGradient(LinearOp):
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         upstream, weight = operands
         block = self.block
+        if block and static_extent(upstream.shape[0]) is not None and t.is_streamed(self.features * self.features_in):
+            return product_by_lanes(t, upstream, weight, self.features)
 
         def turned(k: Any, o: Any) -> Any:
             return weight(o // block, k, o % block) if block else weight(o, k)

@@ -108,6 +108,17 @@ class Tasks(Protocol):
         """The whole cut as attributes of a block."""
 
 
+class GradientTasks(Protocol):
+    """The part of a weight's gradient by tiles that one task computes."""
+
+    @property
+    def parts(self) -> int:
+        """Parts of the images that have sums of their own."""
+
+    def attributes(self) -> dict[str, int]:
+        """The whole cut as attributes of a block."""
+
+
 class Lowering(Protocol):
     """The context `t` of `Op.lower`."""
 
@@ -134,8 +145,16 @@ class Lowering(Protocol):
     def vector(self, extent: int) -> int:
         """Neighbouring elements of an axis of this extent that are computed at once: a divisor of it."""
 
+    def is_streamed(self, numbers: int) -> bool:
+        """Whether so many float32 numbers are more than the cache of a core holds."""
+
     def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
         """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
+
+    def gradient_tasks(
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
+    ) -> GradientTasks:
+        """How the gradient of such a convolution by its weight is shared out; its numbers divide the extents."""
 
     def compute(
         self,

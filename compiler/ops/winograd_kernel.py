@@ -56,8 +56,8 @@ def winograd_convolution(
         return t.guarded(t.all_of(*inside), value, 0.0) if inside else value
 
     strip = t.compute((size, *outer, across, chunk), pixel, "strip", {"dlc.part": "strip"})
-    down = _transformed(t, matrices.inputs, 0, (size, *outer, across, chunk), lambda r, i: strip(r, *i), "down")
-    tiles = _transformed(
+    down = transformed(t, matrices.inputs, 0, (size, *outer, across, chunk), lambda r, i: strip(r, *i), "down")
+    tiles = transformed(
         t,
         matrices.inputs,
         1,
@@ -73,8 +73,8 @@ def winograd_convolution(
     attributes = {"dlc.anchor": "winograd", "dlc.block": block, "dlc.tile": tile, **tasks.attributes()}
     back = (blocks, images, high, wide, block)
     products = t.compute((size, size, *back), product, "products", attributes)
-    up = _transformed(t, matrices.outputs, 0, (tile, size, *back), lambda r, i: products(r, *i), "up")
-    results = _transformed(t, matrices.outputs, 1, (tile, tile, *back), lambda s, i: up(i[0], s, *i[1:]), "back")
+    up = transformed(t, matrices.outputs, 0, (tile, size, *back), lambda r, i: products(r, *i), "up")
+    results = transformed(t, matrices.outputs, 1, (tile, tile, *back), lambda s, i: up(i[0], s, *i[1:]), "back")
 
     def merged(n: Any, row: Any, column: Any, o: Any) -> Any:
         return results(row % tile, column % tile, o // block, n, row // tile, column // tile, o % block)
@@ -102,13 +102,13 @@ def transformed_weights(
 
     rest = (blocks, inputs, block)
     taps = t.compute((kernel, kernel, *rest), tap, "taps", {"dlc.part": "strip"})
-    down = _transformed(t, matrix, 0, (size, kernel, *rest), lambda r, i: taps(r, *i), "down")
-    across = _transformed(t, matrix, 1, (size, size, *rest), lambda s, i: down(i[0], s, *i[1:]), "across")
+    down = transformed(t, matrix, 0, (size, kernel, *rest), lambda r, i: taps(r, *i), "down")
+    across = transformed(t, matrix, 1, (size, size, *rest), lambda s, i: down(i[0], s, *i[1:]), "across")
     attributes = {"dlc.anchor": "winograd_weights"}
     return t.compute((size * size, *rest), lambda e, *i: across(e // size, e % size, *i), "transformed", attributes)
 
 
-def _transformed(
+def transformed(
     t: Lowering,
     matrix: Matrix,
     axis: int,

@@ -6,5 +6,6 @@ from dlc.compiler.passes.pack_weights import PackWeights
 from dlc.compiler.passes.recompute import Recompute
 from dlc.compiler.passes.simplify import Simplify
 from dlc.compiler.passes.winograd import Winograd
+from dlc.compiler.passes.winograd_gradient import WinogradGradient
 
-__all__ = ["FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify", "Winograd"]
+__all__ = ["FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify", "Winograd", "WinogradGradient"]

@@ -11,7 +11,7 @@ from dlc.compiler.ops.convolution import conv2d
 from dlc.compiler.ops.elementwise import multiply
 from dlc.compiler.ops.functions import relu
 from dlc.compiler.ops.reduction import reduce_sum
-from dlc.compiler.passes import PackWeights, Simplify, Winograd
+from dlc.compiler.passes import PackWeights, Simplify, Winograd, WinogradGradient
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.executor import Executor
 
@@ -30,7 +30,8 @@ def step(target):
     found = gradients(forward.outputs["loss"], (image, *weights))
     outputs = dict(zip(("x", *(w.op.key for w in weights)), found, strict=True))
     graph = Graph("g", (image,), {**forward.outputs, **{f"by {k}": v for k, v in outputs.items()}})
-    return Winograd(target.machine, (BATCH,), constant_weights=False)(Simplify()(graph))
+    graph = Winograd(target.machine, (BATCH,), constant_weights=False)(Simplify()(graph))
+    return WinogradGradient(target.machine, BATCH)(graph)
 
 
 @pytest.mark.parametrize("name", ["cpu", "x86-64-v3"])
@@ -54,6 +55,7 @@ def test_gradients_through_tiles_are_those_of_pytorch(name):
     expected = {"x": x.grad.permute(0, 2, 3, 1).numpy(), "a": a.grad.numpy(), "b": b.grad.numpy()}
 
     assert sum(v.op.name == "winograd_conv2d" for v in graph.values) == 4
+    assert sum(v.op.name == "winograd_weight_gradient" for v in graph.values) == 2
     assert abs(float(got["loss"]) - loss.item()) <= 1e-5 * loss.item()
     for key, gradient in expected.items():
         ours = np.asarray(got[f"by {key}"])

@@ -10,18 +10,22 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.convolution import ConvolutionRule
     from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
+    from dlc.compiler.codegen.schedules.cpu.linear_input_gradient import LinearInputGradientRule
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
     from dlc.compiler.codegen.schedules.cpu.weight_gradient import ConvolutionWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.winograd import WinogradRule, WinogradWeightsRule
+    from dlc.compiler.codegen.schedules.cpu.winograd_gradient import WinogradGradientRule
 
     return (
         ConvolutionRule(),
         WinogradRule(),
         WinogradWeightsRule(),
+        WinogradGradientRule(),
         ConvolutionWeightGradientRule(),
         LinearRule(),
+        LinearInputGradientRule(),
         LinearWeightGradientRule(),
         PoolRule(),
         WarpRule(),

@@ -71,15 +71,15 @@ def _schedule_results(
         schedule.unroll(y_in)
     back = schedule.get_sblock(parts["back"])
     schedule.compute_at(back, o_vector, preserve_unit_loops=True)
-    _halves(schedule, parts, "back_halves", schedule.get_loops(back)[-7])
+    place_halves(schedule, parts, "back_halves", schedule.get_loops(back)[-7])
     up = schedule.get_sblock(parts["up"])
     schedule.compute_at(up, o_vector, preserve_unit_loops=True)
     row, place = schedule.get_loops(up)[-7:-5]
     schedule.reorder(place, row)
-    _halves(schedule, parts, "up_halves", place)
+    place_halves(schedule, parts, "up_halves", place)
     for own in (back, up):
         schedule.set_scope(own, 0, "local")
-        _flatten(schedule, own, 7)
+        flatten(schedule, own, 7)
     return task, o_group
 
 
@@ -90,17 +90,17 @@ def _schedule_tiles(schedule: Schedule, parts: Mapping[str, str], task: Any, tas
     i, j, chunk, n, y, x, lane = schedule.get_loops(across)[-7:]
     panel, x = schedule.split(x, [None, tasks.columns])
     schedule.reorder(n, y, panel, chunk, x, i, j, lane)
-    _halves(schedule, parts, "across_halves", i)
+    place_halves(schedule, parts, "across_halves", i)
     down = schedule.get_sblock(parts["down"])
     schedule.compute_at(down, chunk, preserve_unit_loops=True)
     i, _, _, _, x, lane = schedule.get_loops(down)[-6:]
     schedule.reorder(x, i, lane)
-    _halves(schedule, parts, "down_halves", x)
+    place_halves(schedule, parts, "down_halves", x)
     strip = schedule.get_sblock(parts["strip"])
     schedule.compute_at(strip, x, preserve_unit_loops=True)
     schedule.set_scope(strip, 0, "local")
     for block, own in ((strip, 6), (down, 2), (across, 3)):
-        _flatten(schedule, block, own)
+        flatten(schedule, block, own)
 
 
 def _schedule_products(schedule: Schedule, products: Any, task: Any, tasks: Tasks, lanes: int) -> None:
@@ -114,14 +114,14 @@ def _schedule_products(schedule: Schedule, products: Any, task: Any, tasks: Task
     store = schedule.cache_write(products, 0, "local")
     schedule.reverse_compute_at(store, x, preserve_unit_loops=True)
     schedule.split(schedule.get_loops(store)[-1], [None, lanes])
-    _flatten(schedule, products, 5)
-    _flatten(schedule, store, 8)
+    flatten(schedule, products, 5)
+    flatten(schedule, store, 8)
     if tasks.shared and extent(schedule, task) != 1:
         schedule.parallel(task)
-    _flatten(schedule, schedule.decompose_reduction(products, outer), 5)
+    flatten(schedule, schedule.decompose_reduction(products, outer), 5)
 
 
-def _halves(schedule: Schedule, parts: Mapping[str, str], name: str, loop: Any) -> None:
+def place_halves(schedule: Schedule, parts: Mapping[str, str], name: str, loop: Any) -> None:
     """Puts the shared sums of a transform, if it has any, into registers inside a loop of it."""
     if name not in parts:
         return
@@ -129,10 +129,10 @@ def _halves(schedule: Schedule, parts: Mapping[str, str], name: str, loop: Any) 
     before = len(schedule.get_loops(block))
     schedule.compute_at(block, loop, preserve_unit_loops=True)
     schedule.set_scope(block, 0, "local")
-    _flatten(schedule, block, before)
+    flatten(schedule, block, before)
 
 
-def _flatten(schedule: Schedule, block: Any, count: int) -> None:
+def flatten(schedule: Schedule, block: Any, count: int) -> None:
     """Vectorises the innermost loop of a block and unrolls those around it, `count` loops in all."""
     loops: Sequence[Any] = schedule.get_loops(block)[-count:]
     schedule.vectorize(loops[-1])
@@ -164,7 +164,7 @@ class WinogradWeightsRule(ScheduleRule):
             own = len(schedule.get_loops(block))
             schedule.compute_at(block, lanes, preserve_unit_loops=True)
             schedule.set_scope(block, 0, "local")
-            _flatten(schedule, block, own)
+            flatten(schedule, block, own)
         if product(extents) * 0.05 > WORTH_SHARING:
             schedule.parallel(task)
         for block in inline(schedule, blocks.epilogue):
