@@ -24,8 +24,8 @@ _MAGIC = b"dlc\x01"
 _STALE = 3600.0
 """Seconds after which a file that was never moved to its place is one of a process that is gone."""
 
-SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes")
-"""The parts of this package on which machine code depends."""
+SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes", "compiler/machine.py")
+"""The folders and files of this package on which machine code depends."""
 
 
 class Usage(NamedTuple):
@@ -144,7 +144,8 @@ def compiler_version() -> str:
     from importlib.metadata import version  # 10 ms
 
     root = Path(__file__).parent.parent.parent
-    files = sorted(path for part in SOURCES for path in (root / part).rglob("*.py"))
+    folders = (root / part for part in SOURCES)
+    files = sorted(path for part in folders for path in ([part] if part.is_file() else part.rglob("*.py")))
     found = hashlib.sha256(f"{version('apache-tvm')} {version('apache-tvm-ffi')}".encode())
     for path in files:
         found.update(f"{path.relative_to(root)}\0".encode())

@@ -104,6 +104,10 @@ class Tasks(Protocol):
     def wide(self) -> int:
         """Tiles of a row."""
 
+    @property
+    def depth(self) -> int:
+        """Input channels of which weights are transformed at a time, where tasks do that."""
+
     def attributes(self) -> dict[str, int]:
         """The whole cut as attributes of a block."""
 
@@ -134,8 +138,13 @@ class Lowering(Protocol):
     def vector(self, extent: int) -> int:
         """Neighbouring elements of an axis of this extent that are computed at once: a divisor of it."""
 
-    def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
-        """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
+    def tasks(
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int, inside: bool
+    ) -> Tasks:
+        """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it.
+
+        `inside` says that tasks transform the weights that they need.
+        """
 
     def compute(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -22,15 +21,15 @@ TILES = (2, 3, 4)
 
 @dataclass(frozen=True)
 class Winograd:
-    """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d over WinogradWeights, by the model in `winograd_tasks`.
+    """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d, by the model in `winograd_tasks`.
 
-    `batches` are the numbers of samples to be fast for: the tile with the least product of times over them is taken. With
-    `constant_weights` the transformed weights are computed once, ahead of time; else in every step.
+    A convolution over a packed weight transforms it on the way, block by block; for others, and for gradients, WinogradWeights
+    makes the transformed weight in every call. `batches` are the numbers of samples to be fast for: the tile with the least
+    product of times over them is taken.
     """
 
     machine: Machine
     batches: tuple[int, ...] = (1, 8)
-    constant_weights: bool = True
     tiles: tuple[int, ...] = TILES
 
     def __call__(self, graph: Graph) -> Graph:
@@ -42,32 +41,30 @@ class Winograd:
             if found is None:
                 return None
             channels, inputs, kernel, padding = found
-            block = weight_block(self.machine.lanes, channels)
-            rows, columns = static(value.type.shape[1:3])
-            tile = self._tile(Shape(rows, columns, inputs, channels, kernel, block, streamed))
-            if tile is None:
-                return None
             op, (x, weight) = value.op, value.operands
             assert isinstance(op, Conv2d | Conv2dInputGradient)
             turned = isinstance(op, Conv2dInputGradient)
-            transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
-            factors = apply(transform, weight, span=value.span, label=value.label)
+            inside = op.block > 0 and not turned
+            block = op.block if inside else weight_block(self.machine.lanes, channels)
+            rows, columns = static(value.type.shape[1:3])
+            tile = self._tile(Shape(rows, columns, inputs, channels, kernel, block, streamed, inside))
+            if tile is None:
+                return None
+            if not inside:
+                transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
+                weight = apply(transform, weight, span=value.span, label=value.label)
             return apply(
-                WinogradConv2d(channels, kernel, padding, tile), x, factors, span=value.span, label=value.label
+                WinogradConv2d(channels, kernel, padding, tile), x, weight, span=value.span, label=value.label
             )
 
         return rewrite(graph, by_tiles)
 
     def _tile(self, shape: Shape) -> int | None:
         """The tile with the least time, None where the direct convolution has it."""
-
-        def score(times: Sequence[float]) -> float:
-            return prod(times)
-
-        best, chosen = score([direct_time(shape, b, self.machine) for b in self.batches]), None
+        best, chosen = prod(direct_time(shape, b, self.machine) for b in self.batches), None
         for tile in (m for m in self.tiles if m + shape.kernel - 2 <= len(POINTS)):
-            extra = 0.0 if self.constant_weights else transform_time(shape, tile, self.machine)
-            time = score([plan(shape, tile, b, self.machine)[0] + extra for b in self.batches])
+            extra = 0.0 if shape.inside else transform_time(shape, tile, self.machine)
+            time = prod(plan(shape, tile, b, self.machine)[0] + extra for b in self.batches)
             if time < best * 0.95 ** len(self.batches):
                 best, chosen = time, tile
         return chosen

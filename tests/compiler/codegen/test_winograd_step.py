@@ -30,7 +30,7 @@ def step(target):
     found = gradients(forward.outputs["loss"], (image, *weights))
     outputs = dict(zip(("x", *(w.op.key for w in weights)), found, strict=True))
     graph = Graph("g", (image,), {**forward.outputs, **{f"by {k}": v for k, v in outputs.items()}})
-    return Winograd(target.machine, (BATCH,), constant_weights=False)(Simplify()(graph))
+    return Winograd(target.machine, (BATCH,))(Simplify()(graph))
 
 
 @pytest.mark.parametrize("name", ["cpu", "x86-64-v3"])

@@ -63,18 +63,19 @@ def test_convolutions_that_tiles_do_not_help_stay(image, weight, size, kernel, o
     assert ops(Winograd(MACHINE)(graph)) == ["conv2d"]
 
 
-def test_a_step_transforms_packed_weights_forward_and_turned(image, weight, random, same):
+def test_a_step_transforms_weights_inside_forward_and_turned_ones_before(image, weight, random, same):
     x, a, b = image(14, 14, 64), weight("a", 64, 64, 3, 3), weight("b", 64, 64, 3, 3)
     y = conv2d(relu(conv2d(x, a, padding=1)), b, padding=1)
     forward = Graph("g", (x,), {"loss": reduce_sum(e.multiply(y, y), (0, 1, 2, 3))})
     packed = PackWeights(16)(forward)
     by_a, by_b = gradients(packed.outputs["loss"], packed.parameters)
     before = Graph("g", packed.inputs, {"a": by_a, "b": by_b})
-    after = Winograd(MACHINE, (8,), constant_weights=False)(before)
+    after = Winograd(MACHINE, (8,))(before)
 
     assert len(tiles(after)) == 3  # twice forward, once back: nothing needs the gradient by the image
     turned = [v.op.turned for v in after.values if v.op.name == "winograd_weights"]
-    assert sorted(turned) == [False, False, True]
+    inside = [v.operands[1].type.rank == 5 for v in after.values if v.op.name == "winograd_conv2d"]
+    assert turned == [True] and sorted(inside) == [False, True, True]
     canonical = {v.op.key: random(*v.op.layout.canonical_shape) * 0.002 for v in before.parameters}
     same(before, after, {v.op.key: v.op.layout.pack(canonical[v.op.key]) for v in before.parameters}, canonical)
 
