@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Machine:
 
     Cache sizes in bytes, `l1` and `l2` of one core, `l3` of all. Rates in bytes a cycle: from the second and third level for
     one core, from memory for all cores together. They are those of processors whose cores share a third level in small
-    groups; `MESH` has those of large servers.
+    groups; `on_mesh` has those of large servers.
     """
 
     lanes: int
@@ -25,9 +25,13 @@ class Machine:
     memory_rate: float = 10.0
 
 
-MESH = {"l3_rate": 8.0, "memory_rate": 5.0}
-"""Where a mesh of many cores shares the third level (Intel's servers since 2017): a core's second level is large and the way to
-the third long. Measured on a Sapphire Rapids at 2.4 GHz: 20 GB/s from the third level for each core, 10 to 13 GB/s from memory."""
-
 MESH_L2 = 2**20
-"""Bytes of the second level from which on an Intel processor that has a third is taken for one with a mesh."""
+"""Bytes of the second level from which on an Intel processor with AVX-512 is taken for one with a mesh."""
+
+
+def on_mesh(machine: Machine) -> Machine:
+    """The machine with the rates of processors whose third level many cores share through a mesh (Intel's servers since 2017).
+
+    Measured on a Sapphire Rapids at 2.4 GHz: 20 GB/s from the third level for each core, 10 to 13 GB/s from memory.
+    """
+    return replace(machine, l3_rate=8.0, memory_rate=5.0)

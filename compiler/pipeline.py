@@ -224,7 +224,11 @@ def stages() -> tuple[Stage, ...]:
     return (
         Stage("build", "the graph", lambda n, t, w: to_text(built(n, t, w))),
         Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: to_text(folded(n, t, w))),
-        Stage("pack", "the graph, weights packed for the target, convolutions by tiles", lambda n, t, w: to_text(chosen(n, t, w))),
+        Stage(
+            "pack",
+            "the graph, weights packed for the target, convolutions by tiles",
+            lambda n, t, w: to_text(chosen(n, t, w)),
+        ),
         Stage("fuse", "the kernels: layer and fused ops", fused),
         Stage("lower", "the kernels' scheduled TensorIR", lowered),
     )

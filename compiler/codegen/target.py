@@ -19,7 +19,7 @@ import msgspec
 
 from dlc.compiler.codegen.cache import Cache, compiler_version
 from dlc.compiler.errors import DlcError
-from dlc.compiler.machine import MESH, MESH_L2, Machine
+from dlc.compiler.machine import MESH_L2, Machine, on_mesh
 from dlc.runtime.device import FEATURES
 
 TARGETS = {
@@ -208,8 +208,8 @@ class CpuTarget(Target):
     @cached_property
     def machine(self) -> Machine:
         """The facts that the cost models of passes know."""
-        sizes = self.lanes, self.registers, self.cores, self.l1, self.l2, self.l3
-        return Machine(*sizes, **(MESH if self.is_host and _has_mesh(self.l2) else {}))
+        machine = Machine(self.lanes, self.registers, self.cores, self.l1, self.l2, self.l3)
+        return on_mesh(machine) if self.is_host and _has_mesh(self.l2) else machine
 
     @property
     def identity(self) -> tuple[str | float, ...]:

@@ -166,7 +166,10 @@ class WinogradConv2d(Op):
             (cls(8, 3, (1, 1, 1, 1), 6), (1, 1, 5), 8),
         ):
             blocks, image = -(-op.channels // block), float_type(N, height, width, inputs)
-            for weight in (((op.tile + op.kernel - 1) ** 2, blocks, inputs, block), (blocks, op.kernel, op.kernel, inputs, block)):
+            for weight in (
+                ((op.tile + op.kernel - 1) ** 2, blocks, inputs, block),
+                (blocks, op.kernel, op.kernel, inputs, block),
+            ):
                 yield Sample(op, (image, float_type(*weight)), differentiable=False)
 
 

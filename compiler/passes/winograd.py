@@ -53,9 +53,7 @@ class Winograd:
             if not inside:
                 transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
                 weight = apply(transform, weight, span=value.span, label=value.label)
-            return apply(
-                WinogradConv2d(channels, kernel, padding, tile), x, weight, span=value.span, label=value.label
-            )
+            return apply(WinogradConv2d(channels, kernel, padding, tile), x, weight, span=value.span, label=value.label)
 
         return rewrite(graph, by_tiles)
 

@@ -14,7 +14,6 @@ from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, extent, larg
 from dlc.compiler.codegen.target import CpuTarget
 from dlc.compiler.passes.winograd_tasks import Tasks
 
-
 LINES = 1024
 """float32 numbers after which lines fall into the same set of the level 1 cache again."""
 
@@ -164,7 +163,9 @@ def _schedule_sums(
     down = schedule.get_sblock(parts["filter_down"])
     schedule.compute_at(down, own_vectors, preserve_unit_loops=True)
     schedule.set_scope(down, 0, "local")
-    schedule.storage_align(weights, 0, 1, LINES, LINES // 4 + LINE)  # else all places of a channel lie in one set of the cache
+    schedule.storage_align(
+        weights, 0, 1, LINES, LINES // 4 + LINE
+    )  # else all places of a channel lie in one set of the cache
     _flatten(schedule, down, 5)
     _flatten(schedule, weights, 2)
     _flatten(schedule, products, 9)
