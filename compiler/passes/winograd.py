@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from dlc.compiler.ir import Graph, TensorType, Value, apply
@@ -23,9 +23,9 @@ TILES = (2, 3, 4)
 class Winograd:
     """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d, by the model in `winograd_tasks`.
 
-    A convolution over a packed weight transforms it on the way, block by block; for others, and for gradients, WinogradWeights
-    makes the transformed weight in every call. `batches` are the numbers of samples to be fast for: the tile with the least
-    product of times over them is taken.
+    A convolution over a packed weight may transform it on the way, block by block; else, and for gradients, WinogradWeights
+    makes the transformed weight in every call. `batches` are the numbers of samples to be fast for: what has the least product
+    of times over them is taken.
     """
 
     machine: Machine
@@ -44,12 +44,13 @@ class Winograd:
             op, (x, weight) = value.op, value.operands
             assert isinstance(op, Conv2d | Conv2dInputGradient)
             turned = isinstance(op, Conv2dInputGradient)
-            inside = op.block > 0 and not turned
-            block = op.block if inside else weight_block(self.machine.lanes, channels)
+            packed = op.block > 0 and not turned
+            block = op.block if packed else weight_block(self.machine.lanes, channels)
             rows, columns = static(value.type.shape[1:3])
-            tile = self._tile(Shape(rows, columns, inputs, channels, kernel, block, streamed, inside))
-            if tile is None:
+            chosen = self._choice(Shape(rows, columns, inputs, channels, kernel, block, streamed, packed))
+            if chosen is None:
                 return None
+            tile, inside = chosen
             if not inside:
                 transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
                 weight = apply(transform, weight, span=value.span, label=value.label)
@@ -57,14 +58,20 @@ class Winograd:
 
         return rewrite(graph, by_tiles)
 
-    def _tile(self, shape: Shape) -> int | None:
-        """The tile with the least time, None where the direct convolution has it."""
+    def _choice(self, shape: Shape) -> tuple[int, bool] | None:
+        """The tile with the least time, and whether weights are transformed inside (they can be, where `shape` says so).
+
+        None where the direct convolution is as fast.
+        """
         best, chosen = prod(direct_time(shape, b, self.machine) for b in self.batches), None
+        best *= 0.95 ** len(self.batches)
         for tile in (m for m in self.tiles if m + shape.kernel - 2 <= len(POINTS)):
-            extra = 0.0 if shape.inside else transform_time(shape, tile, self.machine)
-            time = prod(plan(shape, tile, b, self.machine)[0] + extra for b in self.batches)
-            if time < best * 0.95 ** len(self.batches):
-                best, chosen = time, tile
+            for inside in dict.fromkeys((shape.inside, False)):
+                extra = 0.0 if inside else transform_time(shape, tile, self.machine)
+                how = replace(shape, inside=inside)
+                time = prod(plan(how, tile, b, self.machine)[0] + extra for b in self.batches)
+                if time < best:
+                    best, chosen = time, (tile, inside)
         return chosen
 
 
