@@ -61,8 +61,9 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph, constants = fold(build_inference(network), weights)
-    graph = with_winograd(packed(graph, target), target, (batch,) if batch else SAMPLES)
+    batches = (batch,) if batch else SAMPLES
+    graph, constants = fold(with_winograd(build_inference(network), target, batches, constant=True), weights)
+    graph = with_winograd(packed(graph, target), target, batches)
     compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
 
@@ -93,10 +94,13 @@ def packed(graph: Graph, target: AnyTarget) -> Graph:
     return PackWeights(target.lanes)(Simplify()(graph))
 
 
-def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...]) -> Graph:
-    """The simplified graph with convolutions by tiles where they are faster for these numbers of samples."""
+def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, constant: bool = False) -> Graph:
+    """The simplified graph with convolutions by tiles where they are faster for these numbers of samples.
+
+    With `constant` weights, before they are packed: with those convolutions alone whose weights are better transformed once.
+    """
     graph = Simplify()(graph)
-    return Winograd(target.machine, batches)(graph) if isinstance(target, CpuTarget) else graph
+    return Winograd(target.machine, batches, constant)(graph) if isinstance(target, CpuTarget) else graph
 
 
 def compile_watch(
@@ -209,7 +213,7 @@ def stages() -> tuple[Stage, ...]:
 
     def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
         made = folding(network)
-        return fold(build_inference(made.network), made.fold(weights))[0]
+        return fold(with_winograd(build_inference(made.network), target, SAMPLES, constant=True), made.fold(weights))[0]
 
     def chosen(network: Network, target: AnyTarget, weights: Weights) -> Graph:
         return with_winograd(packed(folded(network, target, weights), target), target, SAMPLES)

@@ -19,6 +19,11 @@ TILES = (2, 3, 4)
 """Results a tile may have along each axis. Tiles of 6 were measured no faster than 4, with more weights."""
 
 
+LARGER = 1.15
+"""How many times faster transformed weights in the artifact must be than those that are transformed in every call, for they are
+1.8 to 4 times larger, in the file and in memory."""
+
+
 @dataclass(frozen=True)
 class Winograd:
     """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d, by the model in `winograd_tasks`.
@@ -26,10 +31,14 @@ class Winograd:
     A convolution over a packed weight may transform it on the way, block by block; else, and for gradients, WinogradWeights
     makes the transformed weight in every call. `batches` are the numbers of samples to be fast for: what has the least product
     of times over them is taken.
+
+    Where weights are constant, before they are packed, the transformed ones are to be computed once; convolutions that had better
+    transform them on the way are left for after packing.
     """
 
     machine: Machine
     batches: tuple[int, ...] = (1, 8)
+    constant_weights: bool = False
     tiles: tuple[int, ...] = TILES
 
     def __call__(self, graph: Graph) -> Graph:
@@ -44,11 +53,11 @@ class Winograd:
             op, (x, weight) = value.op, value.operands
             assert isinstance(op, Conv2d | Conv2dInputGradient)
             turned = isinstance(op, Conv2dInputGradient)
-            packed = op.block > 0 and not turned
-            block = op.block if packed else weight_block(self.machine.lanes, channels)
+            packed = (op.block > 0 or self.constant_weights) and not turned
+            block = op.block if packed and op.block else weight_block(self.machine.lanes, channels)
             rows, columns = static(value.type.shape[1:3])
             chosen = self._choice(Shape(rows, columns, inputs, channels, kernel, block, streamed, packed))
-            if chosen is None:
+            if chosen is None or (chosen[1] and not op.block):
                 return None
             tile, inside = chosen
             if not inside:
@@ -67,9 +76,12 @@ class Winograd:
         best *= 0.95 ** len(self.batches)
         for tile in (m for m in self.tiles if m + shape.kernel - 2 <= len(POINTS)):
             for inside in dict.fromkeys((shape.inside, False)):
-                extra = 0.0 if inside else transform_time(shape, tile, self.machine)
+                free = inside or self.constant_weights
+                extra = 0.0 if free else transform_time(shape, tile, self.machine)
                 how = replace(shape, inside=inside)
                 time = prod(plan(how, tile, b, self.machine)[0] + extra for b in self.batches)
+                if not inside and self.constant_weights:
+                    time *= LARGER ** len(self.batches)
                 if time < best:
                     best, chosen = time, (tile, inside)
         return chosen

@@ -100,6 +100,17 @@ def test_one_image_has_its_weights_transformed_inside_where_they_come_from_memor
     assert ops(Winograd(slow, (1,))(packed)) == ["winograd_conv2d"]
 
 
+def test_constant_weights_are_transformed_once_for_large_images_and_left_to_be_packed_for_small_ones(image, weight):
+    x = image(112, 112, 64)
+    large = Graph("g", (x,), {"y": conv2d(x, weight("w", 64, 64, 3, 3), padding=1)})
+    x = image(14, 14, 256)
+    small = Graph("g", (x,), {"y": conv2d(x, weight("w", 256, 256, 3, 3), padding=1)})
+    slow = dataclasses.replace(MACHINE, l3=2**21, memory_rate=2.0)
+
+    assert ops(Winograd(MACHINE, (1,), constant_weights=True)(large)) == ["winograd_weights", "winograd_conv2d"]
+    assert ops(Winograd(slow, (1,), constant_weights=True)(small)) == ["conv2d"]
+
+
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 @pytest.mark.parametrize("cores", [1, 2, 64])
 def test_every_cut_covers_the_result(lanes, cores):

@@ -17,7 +17,11 @@ START = 200.0
 """Cycles to begin a task."""
 
 STRIPS = 4.0
-"""How many times longer lines take that are written one by one, far from each other, than those in a row."""
+"""How many times longer a part of each pixel's channels takes to write, where all pixels take more than half
+of the level 2 cache."""
+
+CHANGE = 4.0
+"""Bytes of weights for which a core waits in a cycle when a tile is the first of a block of channels."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,9 @@ def task_time(shape: Shape, machine: Machine, rows: int, blocks: int, tasks: int
     if image + shape.blocks * shape.block_bytes <= room:  # they stay from one task to the next
         weights = min(weights, shape.blocks * shape.block_bytes / tasks)
     results = 4.0 * rows * shape.columns * shape.block * blocks * (1 + shape.added)
-    in_a_row = blocks == shape.blocks and results <= room / 2
-    moved = image * passes + weights + results * (1.0 if in_a_row or shape.blocks == 1 else STRIPS)
+    span = 4.0 * rows * shape.columns * shape.block * shape.blocks
+    moved = image * passes + weights + results * (1.0 if span <= machine.l2 / 2 or shape.blocks == 1 else STRIPS)
     stream = moved / machine.l3_rate
     copies = image * 2 / machine.l2_rate if shape.copied else 0.0
-    return max(products, stream) + 0.35 * min(products, stream) + copies + START
+    changes = blocks * shape.block_bytes / CHANGE
+    return max(products, stream) + 0.35 * min(products, stream) + copies + changes + START
