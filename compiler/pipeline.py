@@ -36,6 +36,9 @@ from dlc.runtime.weights import match
 AnyTarget = CpuTarget | CudaTarget
 Weights = Mapping[str, np.ndarray]
 
+SAMPLES = (1, 8)
+"""The numbers of samples that programs for any batch are to be fast for."""
+
 
 def compile_inference(
     network: Network,
@@ -63,9 +66,9 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8))
-    graph, constants = fold(graph, weights)
-    graph = PackWeights(target.lanes)(Simplify()(graph))
+    batches = (batch,) if batch else SAMPLES
+    graph, constants = fold(with_winograd(build_inference(network), target, batches, constant=True), weights)
+    graph = with_winograd(packed(graph, target), target, batches)
     compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
 
@@ -88,7 +91,7 @@ def compile_program(
 
 def compile_evaluation(network: Network, target: AnyTarget, options: BuildOptions = PLAIN) -> Compiled:
     """The inference form over weights that training goes on updating, for any batch: nothing is folded."""
-    graph = PackWeights(target.lanes)(Simplify()(build_evaluation(network)))
+    graph = with_winograd(packed(build_evaluation(network), target), target, SAMPLES)
     return compile_graph(graph, target, options=options)
 
 
@@ -97,25 +100,33 @@ def compile_training(recipe: Recipe, target: AnyTarget, batch: int, options: Bui
 
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
-    graph = build_training(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
+    graph = build_training(recipe, batch, prepare=lambda forward: packed(forward, target))
     return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
 
 
 def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
-    graph = build_part(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
+    graph = build_part(recipe, batch, prepare=lambda forward: packed(forward, target))
     return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
 
 
-def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, trained: bool = False) -> Graph:
+def packed(graph: Graph, target: AnyTarget) -> Graph:
+    """The simplified graph over weights in the form that the target's kernels read."""
+    return PackWeights(target.lanes)(Simplify()(graph))
+
+
+def with_winograd(
+    graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, constant: bool = False, trained: bool = False
+) -> Graph:
     """The simplified graph with convolutions by tiles where they are faster for these numbers of samples.
 
-    Where weights are `trained`, they are transformed in every step, and their gradients may come by tiles too.
+    With `constant` weights, before they are packed: with those convolutions alone whose weights are better transformed once.
+    Where weights are `trained`, their gradients may come by tiles too.
     """
     graph = Simplify()(graph)
     if not isinstance(target, CpuTarget):
         return graph
-    graph = Winograd(target.machine, batches, constant_weights=not trained)(graph)
+    graph = Winograd(target.machine, batches, constant)(graph)
     return WinogradGradient(target.machine, batches[0])(graph) if trained else graph
 
 
@@ -123,7 +134,7 @@ def compile_watch(
     recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN
 ) -> tuple[Compiled, tuple[Watched, ...]]:
     """What measures a training step on `batch` samples without making it, and what its outputs are about."""
-    graph, watched = build_watch(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
+    graph, watched = build_watch(recipe, batch, prepare=lambda forward: packed(forward, target))
     return compile_graph(
         with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options
     ), watched
@@ -238,22 +249,26 @@ def stages() -> tuple[Stage, ...]:
 
     def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
         made = folding(network)
-        return fold(with_winograd(build_inference(made.network), target, (1, 8)), made.fold(weights))[0]
+        return fold(with_winograd(build_inference(made.network), target, SAMPLES, constant=True), made.fold(weights))[0]
 
-    def packed(network: Network, target: AnyTarget, weights: Weights) -> Graph:
-        return PackWeights(target.lanes)(Simplify()(folded(network, target, weights)))
+    def chosen(network: Network, target: AnyTarget, weights: Weights) -> Graph:
+        return with_winograd(packed(folded(network, target, weights), target), target, SAMPLES)
 
     def fused(network: Network, target: AnyTarget, weights: Weights) -> str:
-        kernels = Fuse()(packed(network, target, weights))
+        kernels = Fuse()(chosen(network, target, weights))
         return "\n".join(f"{k.label or '-':<24} {k.what}" for k in kernels)
 
     def lowered(network: Network, target: AnyTarget, weights: Weights) -> str:
-        return compile_graph(packed(network, target, weights), target).script()
+        return compile_graph(chosen(network, target, weights), target).script()
 
     return (
         Stage("build", "the graph", lambda n, t, w: to_text(built(n, t, w))),
         Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: to_text(folded(n, t, w))),
-        Stage("pack", "the graph, weights packed for the target", lambda n, t, w: to_text(packed(n, t, w))),
+        Stage(
+            "pack",
+            "the graph, weights packed for the target, convolutions by tiles",
+            lambda n, t, w: to_text(chosen(n, t, w)),
+        ),
         Stage("fuse", "the kernels: layer and fused ops", fused),
         Stage("lower", "the kernels' scheduled TensorIR", lowered),
     )

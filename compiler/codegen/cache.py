@@ -24,7 +24,7 @@ _MAGIC = b"dlc\x01"
 _STALE = 3600.0
 """Seconds after which a file that was never moved to its place is one of a process that is gone."""
 
-SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes")
+SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes", "compiler/machine.py")
 """The parts of this package on which the machine code of a kernel depends."""
 
 ALL_SOURCES = ("compiler", "runtime")
@@ -152,7 +152,8 @@ def version_of(parts: tuple[str, ...]) -> str:
     from importlib.metadata import version  # 10 ms
 
     root = Path(__file__).parent.parent.parent
-    files = sorted(path for part in parts for path in (root / part).rglob("*.py"))
+    places = (root / part for part in parts)
+    files = sorted(path for place in places for path in ([place] if place.is_file() else place.rglob("*.py")))
     found = hashlib.sha256(f"{version('apache-tvm')} {version('apache-tvm-ffi')}".encode())
     for path in files:
         found.update(f"{path.relative_to(root)}\0".encode())

@@ -156,12 +156,12 @@ class Lowering:
         return isinstance(self._target, CpuTarget) and 4 * numbers > self._target.l2
 
     def tasks(
-        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int, inside: bool
     ) -> winograd_tasks.Tasks:
         """How a convolution by tiles is shared out."""
         if not isinstance(self._target, CpuTarget):
-            return winograd_tasks.Tasks(1, 1, 1, 1, 1, 1, 1, 1)
-        shape = winograd_tasks.Shape(*result, inputs, channels, kernel, block)
+            return winograd_tasks.Tasks(1, 1, 1, 1, 1, 1, 1, 1, inputs)
+        shape = winograd_tasks.Shape(*result, inputs, channels, kernel, block, inside=inside)
         batch = self.batch if isinstance(self.batch, int) else winograd_tasks.SAMPLES
         return winograd_tasks.plan(shape, tile, batch, self._target.machine)[1]
 

@@ -19,7 +19,7 @@ import msgspec
 
 from dlc.compiler.codegen.cache import Cache, compiler_version
 from dlc.compiler.errors import DlcError
-from dlc.compiler.machine import Machine
+from dlc.compiler.machine import MESH_L2, Machine, on_mesh
 from dlc.runtime.device import FEATURES
 
 TARGETS = {
@@ -208,12 +208,14 @@ class CpuTarget(Target):
     @cached_property
     def machine(self) -> Machine:
         """The facts that the cost models of passes know."""
-        return Machine(self.lanes, self.registers, self.cores, self.l1, self.l2, self.l3)
+        machine = Machine(self.lanes, self.registers, self.cores, self.l1, self.l2, self.l3)
+        return on_mesh(machine) if self.is_host and _has_mesh(self.l2) else machine
 
     @property
-    def identity(self) -> tuple[str | int, ...]:
+    def identity(self) -> tuple[str | float, ...]:
         """All facts on which code for the target depends."""
-        return self.mtriple, self.mcpu, self.cores, self.l1, self.l2, self.l3
+        rates = self.machine.l2_rate, self.machine.l3_rate, self.machine.memory_rate
+        return self.mtriple, self.mcpu, self.cores, self.l1, self.l2, self.l3, *rates
 
     @cached_property
     def tvm(self) -> Any:
@@ -255,6 +257,11 @@ def this_processor() -> str:
     return "\n".join(
         line for line in block.splitlines() if not any(c in line.partition(":")[0].lower() for c in changing)
     )
+
+
+def _has_mesh(l2: int) -> bool:
+    """Whether this machine's processor is one of Intel's servers, whose cores reach the third level through a mesh."""
+    return l2 >= MESH_L2 and "GenuineIntel" in this_processor() and "avx512f" in this_processor()
 
 
 def _cache_size(level: int) -> int:

@@ -104,6 +104,10 @@ class Tasks(Protocol):
     def wide(self) -> int:
         """Tiles of a row."""
 
+    @property
+    def depth(self) -> int:
+        """Input channels of which weights are transformed at a time, where tasks do that."""
+
     def attributes(self) -> dict[str, int]:
         """The whole cut as attributes of a block."""
 
@@ -148,8 +152,13 @@ class Lowering(Protocol):
     def is_streamed(self, numbers: int) -> bool:
         """Whether so many float32 numbers are more than the cache of a core holds."""
 
-    def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
-        """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
+    def tasks(
+        self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int, inside: bool
+    ) -> Tasks:
+        """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it.
+
+        `inside` says that tasks transform the weights that they need.
+        """
 
     def gradient_tasks(
         self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int

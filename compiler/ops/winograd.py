@@ -107,6 +107,7 @@ class WinogradWeights(Op):
 class WinogradConv2d(Op):
     """A convolution of stride 1 of [N, H, W, I] with transformed weights (`WinogradWeights`), tiles of `tile` x `tile` results.
 
+    The weight may be packed, [ceil(O/block), kernel, kernel, I, block]: then it is transformed on the way.
     `padding` is (top, left, bottom, right). Equals `Conv2d` but for rounding.
     """
 
@@ -121,17 +122,16 @@ class WinogradConv2d(Op):
 
     def infer(self, *operands: TensorType) -> TensorType:
         x, weight = operands
-        if x.rank != 4 or weight.rank != 4:
+        if x.rank != 4 or weight.rank not in (4, 5):
             raise ShapeError(
-                f"the image is {show(x.shape)}, the transformed weight {show(weight.shape)}; both have 4 axes"
+                f"the image is {show(x.shape)}, the weight {show(weight.shape)}; they have 4 axes, a packed weight 5"
             )
         height, width, inputs = static(x.shape[1:])
-        places, blocks, channels, block = static(weight.shape)
-        fits = (
-            places == (self.tile + self.kernel - 1) ** 2 and channels == inputs and blocks == -(-self.channels // block)
-        )
-        if not fits:
-            raise ShapeError(f"the transformed weight is {show(weight.shape)}; the image is {show(x.shape)}")
+        block = static(weight.shape[-1:])[0]
+        blocks, places = -(-self.channels // block), (self.tile + self.kernel - 1) ** 2
+        packed, transformed = (blocks, self.kernel, self.kernel, inputs, block), (places, blocks, inputs, block)
+        if weight.shape not in (packed, transformed):
+            raise ShapeError(f"the weight is {show(weight.shape)}; the image is {show(x.shape)}")
         return x.with_shape(x.shape[0], *self.output_size(height, width), self.channels)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
@@ -145,6 +145,9 @@ class WinogradConv2d(Op):
         image[:, top : top + seen.shape[1], left : left + seen.shape[2]] = seen
         matrices = transforms(m, self.kernel)
         inputs, outputs = array(matrices.inputs, x.dtype), array(matrices.outputs, x.dtype)
+        if weight.ndim == 5:
+            block, inside = weight.shape[4], (self.channels, x.shape[3], self.kernel, self.tile, weight.shape[4])
+            weight = WinogradWeights(*inside, packed=block).reference(weight)
         _, blocks, depth, block = weight.shape
         factors = weight.transpose(0, 2, 1, 3).reshape(size, size, depth, blocks * block)[..., : self.channels]
         result = np.zeros((x.shape[0], high * m, across * m, self.channels), x.dtype)
@@ -170,8 +173,12 @@ class WinogradConv2d(Op):
             (cls(33, 3, (2, 0, 1, 2), 3), (9, 11, 16), 16),
             (cls(8, 3, (1, 1, 1, 1), 6), (1, 1, 5), 8),
         ):
-            weight = float_type((op.tile + op.kernel - 1) ** 2, -(-op.channels // block), inputs, block)
-            yield Sample(op, (float_type(N, height, width, inputs), weight), differentiable=False)
+            blocks, image = -(-op.channels // block), float_type(N, height, width, inputs)
+            for weight in (
+                ((op.tile + op.kernel - 1) ** 2, blocks, inputs, block),
+                (blocks, op.kernel, op.kernel, inputs, block),
+            ):
+                yield Sample(op, (image, float_type(*weight)), differentiable=False)
 
 
 def winograd_conv2d(x: Value, weight: Value, op: Conv2d, tile: int, block: int) -> Value:

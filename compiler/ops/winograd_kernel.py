@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+from dlc.compiler.ir import DType
 from dlc.compiler.ops.contraction import round_up
 from dlc.compiler.ops.convolution import Sides
 from dlc.compiler.ops.cook_toom import Matrix, transforms
@@ -27,11 +28,14 @@ def winograd_convolution(
     padding: Sides,
     result: tuple[int, int],
 ) -> Tensor:
-    """[n, *result, channels] of an image [n, h, w, c] and a transformed weight [places, blocks, c, block]."""
-    size = tile + kernel - 1
+    """[n, *result, channels] of an image [n, h, w, c] and a transformed weight [places, blocks, c, block].
+
+    A packed weight [blocks, kernel, kernel, c, block] is transformed inside.
+    """
+    size, inside = tile + kernel - 1, len(weight.shape) == 5
     height, width, inputs = (int(e) for e in x.shape[1:])
-    blocks, block = int(weight.shape[1]), int(weight.shape[3])
-    tasks = t.tasks(result, inputs, channels, kernel, tile, block)
+    blocks, block = int(weight.shape[0 if inside else 1]), int(weight.shape[-1])
+    tasks = t.tasks(result, inputs, channels, kernel, tile, block, inside)
     top, left = padding[:2]
     chunk = t.vector(inputs)
     high, wide = round_up(-(-result[0] // tile), tasks.rows), round_up(-(-result[1] // tile), tasks.wide)
@@ -65,14 +69,17 @@ def winograd_convolution(
         lambda s, i: down(*i[:4], i[4] * tile + s, i[5]),
         "across",
     )
-    co, ci = t.reduce_axis(inputs // chunk, "co"), t.reduce_axis(chunk, "ci")
-
-    def product(i: Any, j: Any, o: Any, n: Any, y: Any, column: Any, lane: Any) -> Any:
-        return t.sum(tiles(i, j, co, n, y, column, ci) * weight(i * size + j, o, co * chunk + ci, lane), [co, ci])
-
     attributes = {"dlc.anchor": "winograd", "dlc.block": block, "dlc.tile": tile, **tasks.attributes()}
     back = (blocks, images, high, wide, block)
-    products = t.compute((size, size, *back), product, "products", attributes)
+    if inside:
+        products = _sums_over_taps(t, tiles, weight, matrices.filter, (size, size, *back), tasks.depth, attributes)
+    else:
+        co, ci = t.reduce_axis(inputs // chunk, "co"), t.reduce_axis(chunk, "ci")
+
+        def product(i: Any, j: Any, o: Any, n: Any, y: Any, column: Any, lane: Any) -> Any:
+            return t.sum(tiles(i, j, co, n, y, column, ci) * weight(i * size + j, o, co * chunk + ci, lane), [co, ci])
+
+        products = t.compute((size, size, *back), product, "products", attributes)
     up = transformed(t, matrices.outputs, 0, (tile, size, *back), lambda r, i: products(r, *i), "up")
     results = transformed(t, matrices.outputs, 1, (tile, tile, *back), lambda s, i: up(i[0], s, *i[1:]), "back")
 
@@ -80,6 +87,43 @@ def winograd_convolution(
         return results(row % tile, column % tile, o // block, n, row // tile, column // tile, o % block)
 
     return t.compute((x.shape[0], *result, channels), merged, "merged", {"dlc.part": "merge"})
+
+
+def _sums_over_taps(
+    t: Lowering,
+    tiles: Tensor,
+    taps: Tensor,
+    matrix: Matrix,
+    shape: Sequence[Any],
+    depth: int,
+    attributes: dict[str, Any],
+) -> Tensor:
+    """The sums of products of `shape` [row, column, block, n, y, x, lane] over a packed weight, transformed on the way.
+
+    One row of places of `depth` input channels is transformed at a time, so that it stays in the level 1 cache: the row that is
+    wanted of the transform down the columns (`filter_down`), then the one across (`filter`). The products of these channels are
+    summed in registers (`products`) and added up (`sums`).
+    """
+    size, (blocks, kernel, _, inputs, block) = len(matrix), (int(e) for e in taps.shape)
+    chunk = int(tiles.shape[-1])
+    rest = (blocks, inputs, block)
+
+    def down(i: Any, s: Any, o: Any, c: Any, lane: Any) -> Any:
+        factors = [[t.maths.constant(float(row[r]), DType(str(taps.dtype))) for row in matrix] for r in range(kernel)]
+        terms = [_chosen(t, i, factors[r]) * taps(o, r, s, c, lane) for r in range(kernel)]
+        return sum(terms[1:], terms[0])
+
+    row = t.compute((size, kernel, *rest), down, "filter_down", {"dlc.part": "filter_down"})
+    weight = transformed(t, matrix, 1, (size, size, *rest), lambda s, i: row(i[0], s, *i[1:]), "filter")
+    co, ci = t.reduce_axis(depth // chunk, "co"), t.reduce_axis(chunk, "ci")
+
+    def product(q: Any, i: Any, j: Any, o: Any, n: Any, y: Any, column: Any, lane: Any) -> Any:
+        own = q * (depth // chunk) + co
+        return t.sum(tiles(i, j, own, n, y, column, ci) * weight(i, j, o, own * chunk + ci, lane), [co, ci])
+
+    products = t.compute((inputs // depth, *shape), product, "products", attributes)
+    q = t.reduce_axis(inputs // depth, "q")
+    return t.compute(shape, lambda *i: t.sum(products(q, *i), [q]), "sums", {"dlc.part": "sums"})
 
 
 def transformed_weights(

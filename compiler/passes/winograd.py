@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from dlc.compiler.ir import Graph, TensorType, Value, apply
@@ -20,17 +19,26 @@ TILES = (2, 3, 4)
 """Results a tile may have along each axis. Tiles of 6 were measured no faster than 4, with more weights."""
 
 
+LARGER = 1.15
+"""How many times faster transformed weights in the artifact must be than those that are transformed in every call, for they are
+1.8 to 4 times larger, in the file and in memory."""
+
+
 @dataclass(frozen=True)
 class Winograd:
-    """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d over WinogradWeights, by the model in `winograd_tasks`.
+    """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d, by the model in `winograd_tasks`.
 
-    `batches` are the numbers of samples to be fast for: the tile with the least product of times over them is taken. With
-    `constant_weights` the transformed weights are computed once, ahead of time; else in every step.
+    A convolution over a packed weight may transform it on the way, block by block; else, and for gradients, WinogradWeights
+    makes the transformed weight in every call. `batches` are the numbers of samples to be fast for: what has the least product
+    of times over them is taken.
+
+    Where weights are constant, before they are packed, the transformed ones are to be computed once; convolutions that had better
+    transform them on the way are left for after packing.
     """
 
     machine: Machine
     batches: tuple[int, ...] = (1, 8)
-    constant_weights: bool = True
+    constant_weights: bool = False
     tiles: tuple[int, ...] = TILES
 
     def __call__(self, graph: Graph) -> Graph:
@@ -42,34 +50,40 @@ class Winograd:
             if found is None:
                 return None
             channels, inputs, kernel, padding = found
-            block = weight_block(self.machine.lanes, channels)
-            rows, columns = static(value.type.shape[1:3])
-            tile = self._tile(Shape(rows, columns, inputs, channels, kernel, block, streamed))
-            if tile is None:
-                return None
             op, (x, weight) = value.op, value.operands
             assert isinstance(op, Conv2d | Conv2dInputGradient)
             turned = isinstance(op, Conv2dInputGradient)
-            transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
-            factors = apply(transform, weight, span=value.span, label=value.label)
-            return apply(
-                WinogradConv2d(channels, kernel, padding, tile), x, factors, span=value.span, label=value.label
-            )
+            packed = (op.block > 0 or self.constant_weights) and not turned
+            block = op.block if packed and op.block else weight_block(self.machine.lanes, channels)
+            rows, columns = static(value.type.shape[1:3])
+            chosen = self._choice(Shape(rows, columns, inputs, channels, kernel, block, streamed, packed))
+            if chosen is None or (chosen[1] and not op.block):
+                return None
+            tile, inside = chosen
+            if not inside:
+                transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
+                weight = apply(transform, weight, span=value.span, label=value.label)
+            return apply(WinogradConv2d(channels, kernel, padding, tile), x, weight, span=value.span, label=value.label)
 
         return rewrite(graph, by_tiles)
 
-    def _tile(self, shape: Shape) -> int | None:
-        """The tile with the least time, None where the direct convolution has it."""
+    def _choice(self, shape: Shape) -> tuple[int, bool] | None:
+        """The tile with the least time, and whether weights are transformed inside (they can be, where `shape` says so).
 
-        def score(times: Sequence[float]) -> float:
-            return prod(times)
-
-        best, chosen = score([direct_time(shape, b, self.machine) for b in self.batches]), None
+        None where the direct convolution is as fast.
+        """
+        best, chosen = prod(direct_time(shape, b, self.machine) for b in self.batches), None
+        best *= 0.95 ** len(self.batches)
         for tile in (m for m in self.tiles if m + shape.kernel - 2 <= len(POINTS)):
-            extra = 0.0 if self.constant_weights else transform_time(shape, tile, self.machine)
-            time = score([plan(shape, tile, b, self.machine)[0] + extra for b in self.batches])
-            if time < best * 0.95 ** len(self.batches):
-                best, chosen = time, tile
+            for inside in dict.fromkeys((shape.inside, False)):
+                free = inside or self.constant_weights
+                extra = 0.0 if free else transform_time(shape, tile, self.machine)
+                how = replace(shape, inside=inside)
+                time = prod(plan(how, tile, b, self.machine)[0] + extra for b in self.batches)
+                if not inside and self.constant_weights:
+                    time *= LARGER ** len(self.batches)
+                if time < best:
+                    best, chosen = time, (tile, inside)
         return chosen
 
 

@@ -24,7 +24,7 @@ def test_kernels_that_prefetch_weights_compute_the_same(given, weight, check_com
 
 
 def test_results_and_what_is_added_to_them_are_prefetched(given, weight, check_compiled):
-    x, r, w = given("x", N, 30, 29, 33), given("r", N, 30, 29, 96), weight("w", 96, 33, 1, 1)
+    x, r, w = given("x", N, 60, 59, 33), given("r", N, 60, 59, 96), weight("w", 96, 33, 1, 1)
     graph = PackWeights(Target.parse("cpu").lanes)(Graph("g", (x, r), {"y": relu(add(conv2d(x, w), r))}))
 
     script = check_compiled(graph).script()

@@ -26,10 +26,10 @@ def tiles(graph):
 
 
 def test_a_convolution_by_tiles_computes_the_same(image, weight, random, same):
-    x = image(13, 9, 32)
+    x = image(33, 29, 32)
     y = relu(e.add(conv2d(x, weight("a", 48, 32, 3, 3), padding=1), weight("b", 48)))
     before = Graph("g", (x,), {"y": conv2d(y, weight("c", 32, 48, 3, 3), padding=(2, 0, 1, 1))})
-    after = Winograd(MACHINE)(before)
+    after = Winograd(MACHINE)(PackWeights(16)(before))
 
     assert len(tiles(after)) == 2
     same(before, after, {v.op.key: random(*v.type.shape) * 0.02 for v in before.parameters})
@@ -70,11 +70,12 @@ def test_a_step_transforms_packed_weights_forward_and_turned(image, weight, rand
     packed = PackWeights(16)(forward)
     by_a, by_b = gradients(packed.outputs["loss"], packed.parameters)
     before = Graph("g", packed.inputs, {"a": by_a, "b": by_b})
-    after = Winograd(MACHINE, (8,), constant_weights=False)(before)
+    after = Winograd(MACHINE, (8,))(before)
 
     assert len(tiles(after)) == 3  # twice forward, once back: nothing needs the gradient by the image
-    turned = [v.op.turned for v in after.values if v.op.name == "winograd_weights"]
-    assert sorted(turned) == [False, False, True]
+    before_it = [v.op.turned for v in after.values if v.op.name == "winograd_weights"]
+    inside = [v.operands[1].type.rank == 5 for v in after.values if v.op.name == "winograd_conv2d"]
+    assert before_it.count(True) == 1 and before_it.count(False) + inside.count(True) == 2
     canonical = {v.op.key: random(*v.op.layout.canonical_shape) * 0.002 for v in before.parameters}
     same(before, after, {v.op.key: v.op.layout.pack(canonical[v.op.key]) for v in before.parameters}, canonical)
 
@@ -89,6 +90,25 @@ def test_large_weights_that_come_from_memory_get_smaller_tiles_or_none():
 
     assert (best(few, 1), best(many, 1), best(many, 8)) == (2, 4, 4)
     assert plan(few, 4, 1, MACHINE)[0] > direct_time(few, 1, MACHINE)
+
+
+def test_one_image_has_its_weights_transformed_inside_where_they_come_from_memory(image, weight):
+    x = image(14, 14, 256)
+    packed = PackWeights(16)(Graph("g", (x,), {"y": conv2d(x, weight("w", 256, 256, 3, 3), padding=1)}))
+    slow = dataclasses.replace(MACHINE, l3=2**21, memory_rate=2.0)
+
+    assert ops(Winograd(slow, (1,))(packed)) == ["winograd_conv2d"]
+
+
+def test_constant_weights_are_transformed_once_for_large_images_and_left_to_be_packed_for_small_ones(image, weight):
+    x = image(112, 112, 64)
+    large = Graph("g", (x,), {"y": conv2d(x, weight("w", 64, 64, 3, 3), padding=1)})
+    x = image(14, 14, 256)
+    small = Graph("g", (x,), {"y": conv2d(x, weight("w", 256, 256, 3, 3), padding=1)})
+    slow = dataclasses.replace(MACHINE, l3=2**21, memory_rate=2.0)
+
+    assert ops(Winograd(MACHINE, (1,), constant_weights=True)(large)) == ["winograd_weights", "winograd_conv2d"]
+    assert ops(Winograd(slow, (1,), constant_weights=True)(small)) == ["conv2d"]
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])

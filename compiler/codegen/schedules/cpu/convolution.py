@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
 from dlc.compiler.codegen.prefetch import LINE, mark_results, mark_streamed_weights
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
+from dlc.compiler.codegen.schedules.cpu.direct_tasks import Shape, choose_tasks
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import (
     WORTH_SHARING,
-    divisors,
     extent,
     largest_divisor,
+    loads,
     product,
     spatial_and_reduced,
+    static,
     vectorize,
 )
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.target import CpuTarget
-
-COPY = 25.0
-"""Bytes that one core copies in a nanosecond."""
-
 
 MOST_TILES = 64
 """Tiles that use a block of weights, up to which it pays to bring the next block early."""
@@ -88,46 +85,6 @@ def _same_extents(schedule: Schedule, part: Block, last: Block) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The extents of one convolution; `batch` is None where it is symbolic."""
-
-    batch: int | None
-    rows: int
-    columns: int
-    blocks: int
-    block: int
-    kernel: int
-    inputs: int
-
-    @property
-    def nanoseconds(self) -> float:
-        """Rough time of one image on one core."""
-        return self.rows * self.columns * self.blocks * self.block * self.kernel * self.inputs / 100
-
-
-def choose_tasks(shape: Shape, copied: float, target: CpuTarget) -> tuple[int, int]:
-    """Rows and blocks of channels of one task: the split with the least time for the busiest core.
-
-    `copied` is the bytes of padded input that one row of results brings in, 0 where there is no copy.
-    """
-    if (shape.batch == 1 or shape.batch is None) and shape.nanoseconds < WORTH_SHARING:
-        return shape.rows, shape.blocks
-    images = shape.batch or 1
-    cores = target.cores
-    best, chosen = float("inf"), (shape.rows, shape.blocks)
-    weights = 4.0 * shape.block * shape.kernel * shape.inputs
-    for rows in divisors(shape.rows):
-        for blocks in divisors(shape.blocks):
-            tasks = images * (shape.rows // rows) * (shape.blocks // blocks)
-            work = shape.nanoseconds * rows / shape.rows * blocks / shape.blocks
-            work += copied * (rows + shape.kernel**0.5 - 1) / COPY + weights * blocks / COPY / 8 + 20
-            time = -(-tasks // cores) * work
-            if time < best * (1.0 - 1e-9):
-                best, chosen = time, (rows, blocks)
-    return chosen
-
-
 def schedule_convolution(
     schedule: Schedule, part: Block, padding: Block | None, last: Block | None, target: CpuTarget
 ) -> None:
@@ -138,20 +95,29 @@ def schedule_convolution(
     spatial, reduced = spatial_and_reduced(schedule, main)
     batch, rows, wide, deep = (extent(schedule, loop) for loop in spatial)
     kernel_rows, kernel_columns, inputs = (extent(schedule, loop) or 1 for loop in reduced)
-    shape = Shape(batch, rows or 1, wide or 1, (deep or 1) // block, block, kernel_rows * kernel_columns, inputs)
     if last is None:
         store = schedule.cache_write(main, 0, "local")
     else:
         store = schedule.get_sblock(last.name)
         schedule.set_scope(main, 0, "local")
-    copied = 0.0
-    if padding is not None:
-        _, _, padded_columns, channels = (
-            extent(schedule, loop) for loop in schedule.get_loops(schedule.get_sblock(padding.name))
-        )
-        copied = 4.0 * (padded_columns or 1) * (channels or 1)
-    task_rows, task_blocks = choose_tasks(shape, copied, target)
-    tile_rows = max(d for d in divisors(task_rows) if d * columns <= most_columns(target, block) or d == 1)
+    image_row, halo = _image_bytes(schedule, main, rows or 1)
+    shape = Shape(
+        batch,
+        rows or 1,
+        wide or 1,
+        (deep or 1) // block,
+        block,
+        kernel_rows * kernel_columns,
+        inputs,
+        columns,
+        most_columns(target, block),
+        image_row,
+        halo,
+        copied=padding is not None,
+        added=_added(schedule, store) if last is not None else 0,
+    )
+    task_rows, task_blocks = choose_tasks(shape, target.machine)
+    tile_rows = shape.tile_rows(task_rows)
 
     n, y, x, o = schedule.get_loops(store)
     o_outer, o_lanes = split_channels(schedule, o, block, target)
@@ -183,6 +149,21 @@ def schedule_convolution(
     results = last.name if last is not None and simple and large else ""
     prefetch(schedule, part, [y_outer, x_outer], reduced, results)
     schedule.decompose_reduction(main, reduced[0])
+
+
+def _image_bytes(schedule: Schedule, main: Any, rows: int) -> tuple[float, float]:
+    """Bytes of the image that each row of results needs, and those that the first needs beyond."""
+    body = schedule.get(main).body
+    image = next(load.source for load in loads(body.value) if not load.source.same_as(body.buffer))
+    high, wide, deep = (static(e) or 1 for e in list(image.ty.shape)[1:])
+    row, stride = 4.0 * wide * deep, max(1, high // rows)
+    return row * stride, row * max(0, high - stride * rows)
+
+
+def _added(schedule: Schedule, last: Any) -> int:
+    """Tensors of an image's rank that the last block reads beside the sums."""
+    found = [load.source for load in loads(schedule.get(last).body.value) if len(load.indices) == 4]
+    return len({hash(source) for source in found}) - 1
 
 
 def prefetch(schedule: Schedule, part: Block, tiles: list[Any], reduced: list[Any], results: str) -> None:

@@ -7,11 +7,15 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.codegen.prefetch import LINE
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, extent, largest_divisor, product
 from dlc.compiler.codegen.target import CpuTarget
 from dlc.compiler.passes.winograd_tasks import Tasks
+
+LINES = 1024
+"""float32 numbers after which lines fall into the same set of the level 1 cache again."""
 
 
 class WinogradRule(ScheduleRule):
@@ -37,9 +41,19 @@ class WinogradRule(ScheduleRule):
             raise AssertionError(f"a Winograd convolution writes one result, not {len(last)}")
         task, group = _schedule_results(schedule, last[0].name, parts, tasks, tile, block, target)
         products = schedule.get_sblock(blocks.anchor.name)
-        schedule.compute_at(products, group, preserve_unit_loops=True)
+        lanes = largest_divisor(block, target.lanes)
+        if "sums" in parts:
+            sums = schedule.get_sblock(parts["sums"])
+            schedule.compute_at(sums, group, preserve_unit_loops=True)
+            starts = _schedule_sums(schedule, parts, products, sums, tasks, lanes)
+        else:
+            schedule.compute_at(products, group, preserve_unit_loops=True)
+            starts = _schedule_products(schedule, products, tasks, lanes)
         _schedule_tiles(schedule, parts, task, tasks)
-        _schedule_products(schedule, products, task, tasks, largest_divisor(block, target.lanes))
+        if tasks.shared and extent(schedule, task) != 1:
+            schedule.parallel(task)
+        for block, first, own in starts:
+            flatten(schedule, schedule.decompose_reduction(block, first), own)
         return True
 
 
@@ -103,8 +117,11 @@ def _schedule_tiles(schedule: Schedule, parts: Mapping[str, str], task: Any, tas
         flatten(schedule, block, own)
 
 
-def _schedule_products(schedule: Schedule, products: Any, task: Any, tasks: Tasks, lanes: int) -> None:
-    """The sums over input channels: a panel of tiles beside one block of channels in registers."""
+def _schedule_products(schedule: Schedule, products: Any, tasks: Tasks, lanes: int) -> list[tuple[Any, Any, int]]:
+    """The sums over input channels: a panel of tiles beside one block of channels in registers.
+
+    Returns what is to be set to zero: a block, the first loop of its sum, and its loops inside.
+    """
     i, j, o, n, y, x, lane, outer, inner = schedule.get_loops(products)[-9:]
     n, n_tile = schedule.split(n, [None, tasks.panel_images])
     y, y_tile = schedule.split(y, [None, tasks.panel_rows])
@@ -116,9 +133,44 @@ def _schedule_products(schedule: Schedule, products: Any, task: Any, tasks: Task
     schedule.split(schedule.get_loops(store)[-1], [None, lanes])
     flatten(schedule, products, 5)
     flatten(schedule, store, 8)
-    if tasks.shared and extent(schedule, task) != 1:
-        schedule.parallel(task)
-    flatten(schedule, schedule.decompose_reduction(products, outer), 5)
+    return [(products, outer, 5)]
+
+
+def _schedule_sums(
+    schedule: Schedule, parts: Mapping[str, str], products: Any, sums: Any, tasks: Tasks, lanes: int
+) -> list[tuple[Any, Any, int]]:
+    """The sums over input channels, weights transformed on the way: a row of places of some channels at a time.
+
+    Returns what `_schedule_products` does.
+    """
+    i, j, o, n, y, x, lane, q = schedule.get_loops(sums)[-8:]
+    n, n_tile = schedule.split(n, [None, tasks.panel_images])
+    y, y_tile = schedule.split(y, [None, tasks.panel_rows])
+    x, x_tile = schedule.split(x, [None, tasks.columns])
+    vectors, lane = schedule.split(lane, [None, lanes])
+    schedule.reorder(o, i, q, j, n, y, x, n_tile, y_tile, x_tile, vectors, lane)
+    schedule.compute_at(products, x, preserve_unit_loops=True)
+    schedule.set_scope(products, 0, "local")
+    *spatial, own, outer, inner = schedule.get_loops(products)[-10:]
+    own_vectors, own = schedule.split(own, [None, lanes])
+    schedule.reorder(outer, inner, *spatial, own_vectors, own)
+    weights = schedule.get_sblock(parts["filter"])
+    schedule.compute_at(weights, q, preserve_unit_loops=True)
+    own_i, own_j, own_o, channel, own = schedule.get_loops(weights)[-5:]
+    own_vectors, own = schedule.split(own, [None, lanes])
+    schedule.reorder(own_i, own_o, channel, own_vectors, own_j, own)
+    place_halves(schedule, parts, "filter_halves", own_vectors)
+    down = schedule.get_sblock(parts["filter_down"])
+    schedule.compute_at(down, own_vectors, preserve_unit_loops=True)
+    schedule.set_scope(down, 0, "local")
+    schedule.storage_align(
+        weights, 0, 1, LINES, LINES // 4 + LINE
+    )  # else all places of a channel lie in one set of the cache
+    flatten(schedule, down, 5)
+    flatten(schedule, weights, 2)
+    flatten(schedule, products, 9)
+    flatten(schedule, sums, 5)
+    return [(products, outer, 9), (sums, q, 5)]
 
 
 def place_halves(schedule: Schedule, parts: Mapping[str, str], name: str, loop: Any) -> None:
