@@ -16,14 +16,16 @@ from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.description import describe
 from dlc.compiler.folding import folding
-from dlc.compiler.ir import Graph
+from dlc.compiler.ir import DType, Graph
 from dlc.compiler.ir.text import to_text
 from dlc.compiler.network import Network, inference_form
-from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify, Winograd
+from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, PairWeights, ReducePrecision, Simplify, Winograd
+from dlc.compiler.precision import SHORT, factor_type
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
 from dlc.compiler.watching import Watched, build_watch
+from dlc.runtime.arrays import element_type
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
@@ -39,14 +41,15 @@ def compile_inference(
     target: AnyTarget,
     *,
     batch: int | None = None,
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
-    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read.
+    `weights` are canonical, by name; `precision` is that of the factors of products. Returns the compiled graph and its weights in the form that the kernels read.
     """
     made = folding(network)
-    return compile_folded(made.network, made.fold(weights), target, batch=batch, options=options)
+    return compile_folded(made.network, made.fold(weights), target, batch=batch, precision=precision, options=options)
 
 
 def compile_folded(
@@ -55,14 +58,27 @@ def compile_folded(
     target: AnyTarget,
     *,
     batch: int | None = None,
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8))
-    graph, constants = fold(graph, weights)
+    graph, constants = folded_graph(network, weights, target, batch, precision)
     graph = PackWeights(target.lanes)(Simplify()(graph))
     compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
+
+
+def folded_graph(
+    network: Network, weights: Weights, target: AnyTarget, batch: int | None = None, precision: str = "float32"
+) -> tuple[Graph, dict[str, np.ndarray]]:
+    """The graph of a network whose batch norms are folded, its convolutions and linear layers in the forms that suit target
+    and precision, and the weights that it reads."""
+    dtype = factor_type(precision, target.name, target.precisions)
+    if dtype is DType.FLOAT32:
+        return fold(with_winograd(build_inference(network), target, (batch,) if batch else (1, 8)), weights)
+    graph, constants = fold(build_inference(network), weights)
+    graph = ReducePrecision(dtype)(graph)
+    return (PairWeights()(graph) if isinstance(target, CpuTarget) else graph), constants
 
 
 def compile_evaluation(network: Network, target: AnyTarget, options: BuildOptions = PLAIN) -> Compiled:
@@ -117,7 +133,8 @@ def pack(compiled: Compiled, weights: Weights) -> dict[str, np.ndarray]:
     packed = {}
     for spec in compiled.program.weights:
         array = compiled.constants[spec.name] if spec.name in compiled.constants else weights[spec.name]
-        packed[spec.name] = array if spec.layout is None else spec.layout.pack(np.asarray(array))
+        array = np.asarray(array).astype(element_type(spec.dtype), copy=False)
+        packed[spec.name] = array if spec.layout is None else spec.layout.pack(array)
     return packed
 
 
@@ -132,6 +149,7 @@ def make_artifact(
     source: Mapping[str, Any] | None = None,
     origin: str = "weights",
     sizes: Sequence[Size] = (),
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> Artifact:
     """A model compiled and ready to save or to run. Raises RuntimeFault (R0403) where weights do not match the network.
@@ -147,9 +165,11 @@ def make_artifact(
     network = at_sizes(network, sizes[:1]) if sizes else inference_form(network)
     made = folding(network)
     folded = made.fold(weights)
-    compiled, packed = compile_folded(made.network, folded, target, batch=batch, options=options)
+    compiled, packed = compile_folded(made.network, folded, target, batch=batch, precision=precision, options=options)
     stored = {**packed, **{name: array for name, array in folded.items() if name not in packed}}
-    variants = [make_variant(at_sizes(network, [s]), folded, stored, target, batch, options) for s in sizes[1:]]
+    variants = [
+        make_variant(at_sizes(network, [s]), folded, stored, target, batch, precision, options) for s in sizes[1:]
+    ]
     manifest = Manifest(
         model=network.name,
         program=compiled.program,
@@ -159,6 +179,7 @@ def make_artifact(
         source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
+        precision=SHORT.get(precision, precision),
     )
     return Artifact(manifest, compiled.library(), stored, tuple(variants))
 
@@ -169,13 +190,16 @@ def make_variant(
     stored: Weights,
     target: AnyTarget,
     batch: int | None = None,
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> Variant:
     """A program for images of the network's size, over the weights `stored` in an artifact, from which it takes what it can.
 
     `folded` are the canonical weights of the folded network.
     """
-    compiled, packed = compile_folded(folding(network).network, folded, target, batch=batch, options=options)
+    compiled, packed = compile_folded(
+        folding(network).network, folded, target, batch=batch, precision=precision, options=options
+    )
     own = {n: a for n, a in packed.items() if n not in stored or not _is_same(a, stored[n])}
     return Variant(compiled.program, compiled.library(), own)
 

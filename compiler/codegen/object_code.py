@@ -24,10 +24,11 @@ def compile_functions(
     """
     intrinsics.register()
     lock, done = Lock(), 0
+    native = "avx512bf16" in target.features
 
     def build(name: str) -> Any:
         nonlocal done
-        made = tvm.compile(module_of(intrinsics.with_definitions({name: functions[name]})), target.tvm)
+        made = tvm.compile(module_of(intrinsics.with_definitions({name: functions[name]}, native)), target.tvm)
         with lock:
             done += 1
             report(done)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dlc.compiler.ir.types import Dim, DType, N, TensorType
+from dlc.compiler.panel import Panel
 from dlc.runtime.deferred import np
 
 Expression = Any
@@ -136,6 +137,15 @@ class Lowering(Protocol):
 
     def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
         """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
+
+    def panel(self, rows: int, columns: int, *, exact: bool = False) -> Panel | None:
+        """The `Panel` for a result of these sizes over paired factors; with `exact` one that divides them, or None."""
+
+    def panel_of_rows(self, rows: int | None) -> Panel:
+        """The `Panel` of a product of matrices with so many rows, None where it is the symbolic batch."""
+
+    def copied(self, x: Tensor, copy: Callable[[Tensor], Tensor]) -> Tensor:
+        """`copy(x)`, which moves elements and fills with zeros, in the form in which x is stored."""
 
     def compute(
         self,

@@ -10,6 +10,7 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.convolution import ConvolutionRule
     from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
+    from dlc.compiler.codegen.schedules.cpu.paired import PairedRule
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
@@ -18,6 +19,7 @@ def rules() -> tuple[ScheduleRule, ...]:
 
     return (
         ConvolutionRule(),
+        PairedRule(),
         WinogradRule(),
         WinogradWeightsRule(),
         ConvolutionWeightGradientRule(),
