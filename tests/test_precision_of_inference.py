@@ -13,10 +13,10 @@ from dlc.runtime.artifact import load_artifact
 SPEC = """
 model Small {
     input image: [3, 17, 19]
-    image -> c1: conv(40, 3, pad=1, bias=false) -> batch_norm -> relu -> max_pool(2)
+    image -> c1: conv(64, 3, pad=1, bias=false) -> batch_norm -> relu -> max_pool(2)
           -> c2: conv(64, 3, pad=1) -> relu
           -> c3: conv(64, 1) -> relu
-          -> flatten -> f1: linear(50) -> relu -> f2: linear(7) -> output scores
+          -> flatten -> f1: linear(64) -> relu -> f2: linear(7) -> output scores
 }
 """
 
