@@ -53,16 +53,18 @@ def row_of(wide: int) -> Panel:
 
 
 @cache
-def choose(rows: int, columns: int, *, exact: bool = False) -> Panel | None:
-    """The panel with the least time for a result of so many rows and columns; with `exact`, only one that divides both."""
-    best, chosen = float("inf"), None
-    for panel in _candidates(rows, columns):
-        if exact and (rows % panel.high or columns % panel.wide):
-            continue
-        time = -(-rows // panel.high) * -(-columns // panel.wide) * (panel.cycles + 4.0)
-        if time < best:
-            best, chosen = time, panel
-    return chosen
+def choose(rows: int, columns: int) -> Panel:
+    """The panel with the least time for a result of so many rows and columns."""
+    panels = list(_candidates(rows, columns))
+    return min(panels, key=lambda p: -(-rows // p.high) * -(-columns // p.wide) * (p.cycles + 4.0))
+
+
+@cache
+def choose_whole_rows(rows: int, columns: int) -> Panel | None:
+    """The same where all pixels lie in one row: of some whole rows that divide them; None where a row is too wide."""
+    counts = [m for m in range(1, rows + 1) if rows % m == 0 and m * columns <= MOST_ROWS * MOST_TILES]
+    panels = [p for p in (row_of(m * columns) for m in counts) if _has_registers(p)]
+    return min(panels, key=lambda p: rows * columns // p.wide * (p.cycles + 4.0), default=None)
 
 
 def _candidates(rows: int, columns: int) -> Iterator[Panel]:

@@ -47,6 +47,7 @@ def _to_bits_op() -> Any:
     op = tvm.ir.Op.get(_TO_BITS)
     op.set_num_inputs(1)
     op.set_attr("TVectorizable", True)
+    op.set_attr("TScriptPrinterName", "to_bfloat16")
     op.set_attr("TCallEffectKind", tvm.ir.Op.get("tirx.exp").get_attr("TCallEffectKind"))
     tvm.tirx.register_intrin_lowering(_TO_BITS, target="llvm", f=_lower_to_bits, level=99)
     return op

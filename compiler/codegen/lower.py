@@ -198,17 +198,17 @@ class Lowering:
         batch = self.batch if isinstance(self.batch, int) else winograd_tasks.SAMPLES
         return winograd_tasks.plan(shape, tile, batch, self._target.machine)[1]
 
-    def panel(self, rows: int, columns: int, *, exact: bool = False) -> Panel | None:
-        """The panel for a result of these sizes; with `exact` one that divides them, or None."""
-        return panel.choose(rows, columns, exact=exact)
+    def panel(self, rows: int, columns: int) -> Panel:
+        """The panel for a result of these sizes."""
+        return panel.choose(rows, columns)
+
+    def panel_of_whole_rows(self, rows: int, columns: int) -> Panel | None:
+        """The panel of some whole rows that divide the result; None where there is none."""
+        return panel.choose_whole_rows(rows, columns)
 
     def panel_of_rows(self, rows: int | None) -> Panel:
         """The panel of a product of matrices: all rows of a small batch, two tiles where the batch is symbolic."""
-        if rows is None:
-            return panel.row_of(2 * panel.MOST_ROWS)
-        chosen = panel.choose(1, rows)
-        assert chosen is not None
-        return chosen
+        return panel.row_of(2 * panel.MOST_ROWS) if rows is None else panel.choose(1, rows)
 
     def placeholder(self, type: TensorType, name: str) -> Any:
         """A tensor that the kernel's caller passes."""

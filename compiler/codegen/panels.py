@@ -83,7 +83,7 @@ class _Call:
         self.sums = Sums(panel_of(high, wide), rows, taps, chunks)
 
     def _is_sum(self, load: Any) -> bool:
-        return load.source.same_as(self.store.buffer)
+        return bool(load.source.same_as(self.store.buffer))
 
     def _at(self, indices: Sequence[Any], **further: int) -> list[Any]:
         """Indices at the panel's start, or some steps further along the axes n, y, x, o, i, j, k."""

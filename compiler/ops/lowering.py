@@ -138,8 +138,11 @@ class Lowering(Protocol):
     def tasks(self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int) -> Tasks:
         """How a convolution by tiles of `tile` x `tile` results is shared out, by its sizes; extents are rounded up to it."""
 
-    def panel(self, rows: int, columns: int, *, exact: bool = False) -> Panel | None:
-        """The `Panel` for a result of these sizes over paired factors; with `exact` one that divides them, or None."""
+    def panel(self, rows: int, columns: int) -> Panel:
+        """The `Panel` for a result of these sizes over paired factors."""
+
+    def panel_of_whole_rows(self, rows: int, columns: int) -> Panel | None:
+        """The `Panel` of some whole rows that divide the result, where these follow each other; None where there is none."""
 
     def panel_of_rows(self, rows: int | None) -> Panel:
         """The `Panel` of a product of matrices with so many rows, None where it is the symbolic batch."""

@@ -158,13 +158,13 @@ class PairedConv2d(Op):
         deep, depth = int(weight.shape[0]) * CHANNELS, chunks * DEPTH
         down, across = of.stride
         flat = of.kernel == of.stride == (1, 1) and not any(of.padding) and depth == inputs
-        panel = t.panel(1, rows * columns, exact=True) if flat else None
-        if panel is not None:
+        whole = t.panel_of_whole_rows(rows, columns) if flat else None
+        if whole is not None:
 
             def point(n: Any, y: Any, p: Any, i: Any, j: Any, k: Any, c: Any) -> Any:
                 return x(n, p // columns, p % columns, c)
 
-            one_row = _products(t, (x.shape[0], 1, rows * columns, deep), point, weight, panel, inputs, 0, 0)
+            one_row = _products(t, (x.shape[0], 1, rows * columns, deep), point, weight, whole, inputs, 0, 0)
             return t.compute(
                 (x.shape[0], rows, columns, of.channels),
                 lambda n, y, column, o: one_row(n, 0, y * columns + column, o),

@@ -57,36 +57,40 @@ def _schedule(
     chunks, kernel = (of[6] or 1) // DEPTH, (of[4] or 1) * (of[5] or 1)
     loops = schedule.get_loops(store)
     channels = loops[-1]
-    if len(loops) == 2:  # the rows of a matrix
-        n, y, x = None, None, loops[0]
-    elif of[1] == 1 and extent(schedule, loops[1]) != 1:  # all pixels in one row
-        n, y, x = loops[0], None, schedule.fuse(loops[1], loops[2])
-    else:
-        n, y, x = loops[:3]
-    high, wide = -(-(of[1] or 1) // panel.high), None if of[2] is None else of[2] // panel.wide
-    work = Work(panel, chunks * kernel, _bytes(schedule, copy) / max(1, high))
+    flat = len(loops) == 4 and of[1] == 1 and extent(schedule, loops[1]) != 1  # all pixels lie in one row
+    matrix = len(loops) == 2
+    work = Work(panel, chunks * kernel, _bytes(schedule, copy) / max(1, -(-(of[1] or 1) // panel.high)))
+    wide = None if of[2] is None else of[2] // panel.wide
+    high = 1 if flat or matrix else (of[1] or 1) // panel.high
     count = (of[3] or CHANNELS) // CHANNELS
-    rows, columns, blocks = work.cut(of[0], high, wide if y is None else 1, count, target.cores)
+    if flat or matrix:
+        rows, columns, blocks = work.cut(of[0], 1, wide, count, target.cores)
+    else:
+        rows, columns, blocks = work.cut(of[0], high, 1, count, target.cores, across=wide or 1)
 
     o_outer, lanes = split_channels(schedule, channels, CHANNELS, target)
     o_task, o_block = schedule.split(o_outer, [None, blocks])
-    if y is not None:
+    if matrix:
+        x_task, x_block, x_pixel = schedule.split(loops[0], [None, columns, panel.wide])
+        outer, inner, at = [o_task, x_task], [o_block, x_block, x_pixel], x_block  # weights once from memory, all rows
+    elif flat:
+        n, y, x = loops[:3]
+        across = panel.wide // (extent(schedule, x) or 1)
+        y_task, y_block, y_pixel = schedule.split(y, [None, columns, across])
+        outer, inner, at = [n, y_task, o_task], [o_block, y_block, y_pixel, x], y_block
+    else:
+        n, y, x = loops[:3]
         y_task, y_block, y_pixel = schedule.split(y, [None, rows, panel.high])
         x_block, x_pixel = schedule.split(x, [None, panel.wide])
-        outer, inner = [n, y_task, o_task], [o_block, y_block, x_block, y_pixel, x_pixel]
-    else:
-        x_task, x_block, x_pixel = schedule.split(x, [None, columns, panel.wide])
-        outer, inner = [*([n] if n is not None else []), x_task, o_task], [o_block, x_block, x_pixel]
-    if n is None:
-        outer = [outer[1], outer[0]]  # weights once from memory, all rows
+        outer, inner, at = [n, y_task, o_task], [o_block, y_block, x_block, y_pixel, x_pixel], x_block
     schedule.reorder(*outer, *inner, *lanes)
     task = schedule.fuse(*outer)
-    schedule.compute_at(main, x_block, preserve_unit_loops=True)
+    schedule.compute_at(main, at, preserve_unit_loops=True)
     own = schedule.get_loops(main)
     mark(schedule, own[-7], (panel.high, panel.wide))
     if copy is not None:
         block = schedule.get_sblock(copy.name)
-        if n is None:
+        if matrix:
             schedule_map(schedule, copy, target)
         else:
             schedule.compute_at(block, task, preserve_unit_loops=True)
@@ -113,15 +117,23 @@ class Work:
         self.weights = chunks * CHANNELS * DEPTH * 2 / MEMORY
         self.copied = copied / COPY
 
-    def cut(self, images: int | None, high: int, wide: int | None, blocks: int, cores: int) -> tuple[int, int, int]:
-        """Rows of panels, panels of one row, and blocks of channels of a task: the least time of the busiest core."""
+    def cut(
+        self, images: int | None, high: int, wide: int | None, blocks: int, cores: int, across: int = 1
+    ) -> tuple[int, int, int]:
+        """Rows of panels, panels of one row, and blocks of channels of a task: the least time of the busiest core.
+
+        `across` counts the panels of a row where all are in one task.
+        """
         best, chosen = float("inf"), (high, wide or 1, blocks)
         for rows in divisors(high):
             for columns in divisors(wide or 1):
                 for group in divisors(blocks):
                     tasks = (images or 1) * (high // rows) * ((wide or 1) // columns) * (blocks // group)
                     work = (
-                        rows * columns * group * self.cycles + self.copied * (rows + 0.5) + self.weights * group + 500
+                        rows * columns * across * group * self.cycles
+                        + self.copied * (rows + 0.5)
+                        + self.weights * group
+                        + 500
                     )
                     time = -(-tasks // cores) * work
                     if time < best * (1.0 - 1e-9):
