@@ -99,7 +99,8 @@ def folded_weights(artifact: Artifact, folded: Network) -> dict[str, np.ndarray]
     weights = {}
     for name in folded.parameter_specs():
         array, layout = artifact.weights[name], packed.get(name)
-        weights[name] = array if layout is None else layout.unpack(array)
+        array = array if layout is None else layout.unpack(array)
+        weights[name] = array if array.dtype.kind != "V" else array.astype(np.float32)
     return weights
 
 

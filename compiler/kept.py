@@ -21,11 +21,13 @@ class Kept(msgspec.Struct, frozen=True):
     code: bytes
 
 
-def recall(network: Network, target: CpuTarget | CudaTarget, batch: int | None, options: BuildOptions) -> Kept | None:
+def recall(
+    network: Network, target: CpuTarget | CudaTarget, batch: int | None, precision: str, options: BuildOptions
+) -> Kept | None:
     """The program of a folded network as it was compiled before; None where it was not, or the entry is damaged."""
     if options.cache is None or not isinstance(target, CpuTarget):
         return None
-    content = options.cache.get(_KIND, _key(network, target, batch))
+    content = options.cache.get(_KIND, _key(network, target, batch, precision))
     try:
         return None if content is None else msgspec.msgpack.decode(content, type=Kept)
     except msgspec.DecodeError:
@@ -33,16 +35,21 @@ def recall(network: Network, target: CpuTarget | CudaTarget, batch: int | None, 
 
 
 def keep(
-    network: Network, target: CpuTarget | CudaTarget, batch: int | None, options: BuildOptions, made: Kept
+    network: Network,
+    target: CpuTarget | CudaTarget,
+    batch: int | None,
+    precision: str,
+    options: BuildOptions,
+    made: Kept,
 ) -> None:
     """Keeps the program of a folded network for `recall`, if all its weights can be had from the network's."""
     if options.cache is None or not isinstance(target, CpuTarget):
         return
     known = network.parameter_specs()
     if all(spec.transform is not None or spec.name in known for spec in made.program.weights):
-        options.cache.put(_KIND, _key(network, target, batch), msgspec.msgpack.encode(made))
+        options.cache.put(_KIND, _key(network, target, batch, precision), msgspec.msgpack.encode(made))
         options.cache.trim()
 
 
-def _key(network: Network, target: CpuTarget, batch: int | None) -> str:
-    return digest(bytes(describe(network)), target.identity, batch, version_of(ALL_SOURCES))
+def _key(network: Network, target: CpuTarget, batch: int | None, precision: str) -> str:
+    return digest(bytes(describe(network)), target.identity, batch, precision, version_of(ALL_SOURCES))

@@ -17,15 +17,26 @@ from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.description import describe
 from dlc.compiler.folding import folding
-from dlc.compiler.ir import Graph
+from dlc.compiler.ir import DType, Graph
 from dlc.compiler.ir.text import to_text
 from dlc.compiler.kept import Kept, keep, recall
 from dlc.compiler.network import Network, inference_form
-from dlc.compiler.passes import FoldConstants, Fuse, PackWeights, Simplify, Winograd, WinogradGradient
+from dlc.compiler.passes import (
+    FoldConstants,
+    Fuse,
+    PackWeights,
+    PairWeights,
+    ReducePrecision,
+    Simplify,
+    Winograd,
+    WinogradGradient,
+)
+from dlc.compiler.precision import SHORT, factor_type
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
 from dlc.compiler.watching import Watched, build_watch
+from dlc.runtime.arrays import element_type
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
@@ -46,15 +57,16 @@ def compile_inference(
     target: AnyTarget,
     *,
     batch: int | None = None,
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
-    `weights` are canonical, by name. Returns the compiled graph and its weights in the form that the kernels read, but for
-    those with a transform (see `runtime.transformed`).
+    `weights` are canonical, by name; `precision` is that of the factors of products. Returns the compiled graph and its weights in
+    the form that the kernels read, but for those with a transform (see `runtime.transformed`).
     """
     made = folding(network)
-    return compile_folded(made.network, made.fold(weights), target, batch=batch, options=options)
+    return compile_folded(made.network, made.fold(weights), target, batch=batch, precision=precision, options=options)
 
 
 def compile_folded(
@@ -63,30 +75,62 @@ def compile_folded(
     target: AnyTarget,
     *,
     batch: int | None = None,
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    batches = (batch,) if batch else SAMPLES
-    graph, constants = fold(with_winograd(build_inference(network), target, batches, constant=True), weights)
-    graph = with_winograd(packed(graph, target), target, batches)
+    graph, constants = folded_graph(network, weights, target, batch, precision)
+    graph = packed(graph, target)
+    if precision_of(precision, target) is DType.FLOAT32:
+        graph = with_winograd(graph, target, _samples(batch))
     compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
 
 
 def compile_program(
-    network: Network, weights: Weights, target: AnyTarget, batch: int | None, options: BuildOptions
+    network: Network,
+    weights: Weights,
+    target: AnyTarget,
+    batch: int | None,
+    options: BuildOptions,
+    precision: str = "float32",
 ) -> tuple[Program, bytes, dict[str, np.ndarray]]:
     """The program of a network whose batch norms are folded, its shared object, and its packed weights.
 
     What the cache knows is not compiled again.
     """
-    known = recall(network, target, batch, options)
+    dtype = precision_of(precision, target).value
+    known = recall(network, target, batch, dtype, options)
     if known is not None:
         return known.program, known.code, _packed(known.program, weights)
-    compiled, packed = compile_folded(network, weights, target, batch=batch, options=options)
+    compiled, packed = compile_folded(network, weights, target, batch=batch, precision=precision, options=options)
     code = compiled.library()
-    keep(network, target, batch, options, Kept(compiled.program, code))
+    keep(network, target, batch, dtype, options, Kept(compiled.program, code))
     return compiled.program, code, packed
+
+
+def folded_graph(
+    network: Network, weights: Weights, target: AnyTarget, batch: int | None = None, precision: str = "float32"
+) -> tuple[Graph, dict[str, np.ndarray]]:
+    """The graph of a network whose batch norms are folded, in its precision, and the weights that it reads.
+
+    In float32, with those convolutions by tiles whose weights are better transformed once.
+    """
+    dtype = precision_of(precision, target)
+    if dtype is DType.FLOAT32:
+        return fold(with_winograd(build_inference(network), target, _samples(batch), constant=True), weights)
+    graph, constants = fold(build_inference(network), weights)
+    graph = ReducePrecision(dtype)(graph)
+    return (PairWeights()(graph) if isinstance(target, CpuTarget) else graph), constants
+
+
+def precision_of(word: str, target: AnyTarget) -> DType:
+    """The element type of the factors of a network's products. Raises DlcError where the target does not have it."""
+    return factor_type(word, target.name, target.precisions)
+
+
+def _samples(batch: int | None) -> tuple[int, ...]:
+    return (batch,) if batch else SAMPLES
 
 
 def compile_evaluation(network: Network, target: AnyTarget, options: BuildOptions = PLAIN) -> Compiled:
@@ -154,8 +198,8 @@ def _packed(program: Program, weights: Weights) -> dict[str, np.ndarray]:
     specs = [spec for spec in program.weights if spec.transform is None]
 
     def one(spec: WeightSpec) -> np.ndarray:
-        array = weights[spec.name]
-        return array if spec.layout is None else spec.layout.pack(np.asarray(array))
+        array = np.asarray(weights[spec.name]).astype(element_type(spec.dtype), copy=False)
+        return array if spec.layout is None else spec.layout.pack(array)
 
     with ThreadPoolExecutor(available()) as pool:
         return {spec.name: array for spec, array in zip(specs, pool.map(one, specs), strict=True)}
@@ -172,6 +216,7 @@ def make_artifact(
     source: Mapping[str, Any] | None = None,
     origin: str = "weights",
     sizes: Sequence[Size] = (),
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> Artifact:
     """A model compiled and ready to save or to run. Raises RuntimeFault (R0403) where weights do not match the network.
@@ -187,9 +232,11 @@ def make_artifact(
     network = at_sizes(network, sizes[:1]) if sizes else inference_form(network)
     made = folding(network)
     folded = made.fold(weights)
-    program, code, packed = compile_program(made.network, folded, target, batch, options)
+    program, code, packed = compile_program(made.network, folded, target, batch, options, precision)
     stored = {**packed, **{name: array for name, array in folded.items() if name not in packed}}
-    variants = [make_variant(at_sizes(network, [s]), folded, stored, target, batch, options) for s in sizes[1:]]
+    variants = [
+        make_variant(at_sizes(network, [s]), folded, stored, target, batch, precision, options) for s in sizes[1:]
+    ]
     manifest = Manifest(
         model=network.name,
         program=program,
@@ -199,6 +246,7 @@ def make_artifact(
         source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
+        precision=SHORT.get(precision, precision),
     )
     return Artifact(manifest, code, stored, tuple(variants))
 
@@ -209,13 +257,14 @@ def make_variant(
     stored: Weights,
     target: AnyTarget,
     batch: int | None = None,
+    precision: str = "float32",
     options: BuildOptions = PLAIN,
 ) -> Variant:
     """A program for images of the network's size, over the weights `stored` in an artifact, from which it takes what it can.
 
     `folded` are the canonical weights of the folded network.
     """
-    program, code, packed = compile_program(folding(network).network, folded, target, batch, options)
+    program, code, packed = compile_program(folding(network).network, folded, target, batch, options, precision)
     own = {n: a for n, a in packed.items() if n not in stored or not _is_same(a, stored[n])}
     return Variant(program, code, own)
 

@@ -1,11 +1,32 @@
-"""The precision of a training step: how exactly the factors of its products are taken."""
+"""Precisions: how exactly the factors of products are taken, by the words of the language and the command line."""
 
 from __future__ import annotations
 
-from dlc.compiler.ir import Graph, Value
+from collections.abc import Sequence
+
+from dlc.compiler.errors import DlcError
+from dlc.compiler.ir import DType, Graph, Value
 from dlc.compiler.ops.convolution import Convolution
 from dlc.compiler.ops.linear import LinearOp
 from dlc.compiler.ops.rounding import round_to
+
+SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Other words for the same."""
+
+
+def factor_type(word: str, target: str, available: Sequence[str]) -> DType:
+    """The element type of the products' factors in a compiled network; `available` are those that a target's kernels have.
+
+    Raises DlcError (E0868) for a word that is no precision, (E0869) for one that the target does not have.
+    """
+    name = SHORT.get(word, word)
+    if name not in ("float32", "bfloat16", "float16"):
+        advice = "one of float32 (fp32), bfloat16 (bf16), float16 (fp16)"
+        raise DlcError.of("E0868", f"there is no precision {word!r}", help=advice)
+    if name not in available:
+        raise DlcError.of("E0869", f"kernels for {target} have no {name}", help="one of " + ", ".join(available))
+    return DType(name)
+
 
 BITS = {"float32": 24, "tf32": 11, "bfloat16": 8}
 """Significant bits of a factor, by the words of the language."""

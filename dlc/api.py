@@ -162,18 +162,27 @@ def compile(
     threads: int | None = None,
     settings: Settings = (),
     sizes: Sequence[tuple[int, int]] = (),
+    precision: str = "float32",
     cache: bool = True,
 ) -> Session:
     """Compiles a model of a spec file; the result can be called, and saved with `.save(path)`.
 
     `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
     number of samples per call; without, any number runs. `sizes` are heights and widths of images: a program is compiled
-    for each, by default for the one in the spec. Compiled kernels are kept in the user's cache folder unless `cache` is
+    for each, by default for the one in the spec. `precision` is that of weights and products: "float32", or "bf16", with sums
+    still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is
     off. Raises DlcError for mistakes in the spec, RuntimeFault for weights that do not fit.
     """
     network = one_network(spec, model=model, settings=settings)
     return compile_network(
-        network, target=target, weights=weights, batch=batch, threads=threads, sizes=sizes, cache=cache
+        network,
+        target=target,
+        weights=weights,
+        batch=batch,
+        threads=threads,
+        sizes=sizes,
+        precision=precision,
+        cache=cache,
     )
 
 
@@ -185,6 +194,7 @@ def compile_network(
     batch: int | None = None,
     threads: int | None = None,
     sizes: Sequence[tuple[int, int]] = (),
+    precision: str = "float32",
     cache: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Session:
@@ -192,7 +202,7 @@ def compile_network(
     from dlc.loading import specialise
     from dlc.runtime.session import Session
 
-    made = _artifact(network, target, weights, batch, sizes, _options(cache, progress))
+    made = _artifact(network, target, weights, batch, sizes, precision, _options(cache, progress))
     return Session(made, threads, specialise)
 
 
@@ -222,6 +232,7 @@ def compile_to_file(
     settings: Settings = (),
     partial: bool = False,
     sizes: Sequence[tuple[int, int]] = (),
+    precision: str = "float32",
     cache: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> CompileReport:
@@ -243,7 +254,7 @@ def compile_to_file(
     if partial and weights is not None:
         weights, differences = _partial(network, weights)
     path = Path(output) if output is not None else Path(f"{network.name}.dlc")
-    save_artifact(path, _artifact(network, target, weights, batch, sizes, options, unused))
+    save_artifact(path, _artifact(network, target, weights, batch, sizes, precision, options, unused))
     seconds = time.perf_counter() - started
     return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences)
 
@@ -288,6 +299,7 @@ def _artifact(
     weights: str | Path | Mapping[str, np.ndarray] | None,
     batch: int | None,
     sizes: Sequence[tuple[int, int]],
+    precision: str,
     options: BuildOptions,
     unused: frozenset[str] = frozenset(),
 ) -> Any:
@@ -315,7 +327,9 @@ def _artifact(
         weights = {name: np.asarray(array) for name, array in weights.items()}
     from dlc.compiler.pipeline import make_artifact
 
-    return make_artifact(network, weights, chosen, batch=batch, origin=origin, sizes=sizes, options=options)
+    return make_artifact(
+        network, weights, chosen, batch=batch, origin=origin, sizes=sizes, precision=precision, options=options
+    )
 
 
 def show_after(

@@ -57,6 +57,7 @@ def load_dense(path: str | Path, size: tuple[int, int], threads: int | None = No
         preprocessing=artifact.manifest.preprocessing,
         source=artifact.manifest.source,
         origin=str(path),
+        precision=artifact.manifest.precision,
         options=BuildOptions(kept),
     )
     return Session(dense, threads)
@@ -117,6 +118,7 @@ def _compiled(artifact: Artifact, sizes: Sizes) -> Variant:
             artifact.weights,
             Target.parse(artifact.manifest.target.name, kept),
             batch if batch > 0 else None,
+            artifact.manifest.precision,
             BuildOptions(kept),
         )
     except DlcError as error:

@@ -57,6 +57,11 @@ def is_aligned(array: np.ndarray) -> bool:
     return array.flags.c_contiguous and (array.ctypes.data % ALIGNMENT == 0 or array.nbytes == 0)
 
 
+def exportable(array: np.ndarray) -> np.ndarray:
+    """What DLPack can carry: bfloat16 as its bits, as kernels on processors take it; other arrays as they are."""
+    return array.view(np.uint16) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
+
+
 def writable_alias(array: np.ndarray) -> np.ndarray:
     """The same memory without numpy's read-only mark, which DLPack refuses to export. Kernels only read it.
 

@@ -63,7 +63,8 @@ class Section(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """What the model is. `classes` are names by index, empty if unknown; `source` is the data source it was trained on (its
-    keyword and arguments), empty if unknown; `versions` say what made the file; `network` is JSON that the compiler reads."""
+    keyword and arguments), empty if unknown; `versions` say what made the file; `network` is JSON that the compiler reads;
+    `precision` is the element type of the products' factors."""
 
     model: str
     program: Program
@@ -73,6 +74,7 @@ class Manifest(msgspec.Struct, frozen=True):
     source: dict[str, Any] = {}
     versions: dict[str, str] = {}
     network: msgspec.Raw = msgspec.Raw(b"null")
+    precision: str = "float32"
 
 
 class _Other(msgspec.Struct, frozen=True):

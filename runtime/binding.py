@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dlc.runtime.arrays import aligned_empty, element_type, is_aligned, writable_alias
+from dlc.runtime.arrays import aligned_empty, element_type, exportable, is_aligned, writable_alias
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.memory import MemoryPlan, aligned, resolve_shape
 from dlc.runtime.plan import Program, Slot
@@ -172,7 +172,7 @@ class Binder:
 
     def _fill(self, bound: Bound, loose: Loose, array: np.ndarray) -> None:
         for shape, places in loose.places.items():
-            tensor = self.tensor(array if array.shape == shape else array.reshape(shape))
+            tensor = self.tensor(exportable(array).reshape(shape))
             for arguments, position, word in places:
                 arguments[position] = tensor
                 if bound.words is not None:
@@ -188,12 +188,12 @@ class Binder:
         """The tensor of a slot; None if it is bound for each call, or if no step uses it."""
         shape = resolve_shape(slot.shape, plan.batch)
         if slot.place == "weight":
-            return self.tensor(self.weights[slot.name].reshape(shape))
+            return self.tensor(exportable(self.weights[slot.name]).reshape(shape))
         if slot.place == "arena":
             start = plan.offsets.get(slot.storage)
-            return None if start is None else self.tensor(workspace.view(start, shape, slot.dtype))
+            return None if start is None else self.tensor(exportable(workspace.view(start, shape, slot.dtype)))
         _, view = named[slot.place, slot.name]
-        return None if view is None else self.tensor(view.reshape(shape))
+        return None if view is None else self.tensor(exportable(view).reshape(shape))
 
 
 def arena_bytes(program: Program, plan: MemoryPlan) -> int:

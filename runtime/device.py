@@ -87,6 +87,27 @@ def check_cpu(triple: str, features: tuple[str, ...]) -> None:
         )
 
 
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+
+
+@cache
+def request_tiles() -> None:
+    """Asks the system for the processor's matrix unit (AMX), once for this process and all its threads.
+
+    Linux keeps its 8 KB of state only for processes that ask (arch_prctl, ARCH_REQ_XCOMP_PERM). Raises RuntimeFault (R0109)
+    where it refuses.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0:
+        return
+    reason = os.strerror(ctypes.get_errno())
+    raise RuntimeFault(
+        "R0109",
+        f"the program uses the processor's matrix unit (AMX), and the system does not let this process have it: {reason}",
+        help="run it under Linux 5.16 or later, or compile it for a processor without: --target x86-64-v4",
+    )
+
+
 def require_device(name: str, target: str = "") -> None:
     """Raises RuntimeFault where programs for the device ("cpu", "cuda") cannot run here.
 

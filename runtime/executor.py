@@ -24,7 +24,7 @@ import numpy as np
 from dlc.runtime import threads as pool
 from dlc.runtime.arrays import aligned_empty, check_inputs, check_output, element_type, is_aligned
 from dlc.runtime.binding import PLANS, Binder, Bound, Kernel, Workspace, variant
-from dlc.runtime.device import require_device
+from dlc.runtime.device import request_tiles, require_device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.library import load_runtime
 from dlc.runtime.memory import MemoryPlan, plan_memory, resolve_shape, slot_bytes
@@ -78,6 +78,8 @@ class Executor:
         arena: np.ndarray | None = None,
     ) -> None:
         require_device(program.device)
+        if program.tiles:
+            request_tiles()
         self.program = program
         self._arena = arena
         tensor = load_runtime().from_dlpack

@@ -14,7 +14,8 @@ from dlc.runtime.deferred import np
 class Layout(msgspec.Struct, frozen=True):
     """canonical -> reshape(`view`) -> zero-pad to `padded` -> reshape(`split`) -> transpose(`order`) -> reshape(`packed`).
 
-    `view` regroups the canonical axes before padding (a linear layer's columns as channels, height, width).
+    `view` regroups the canonical axes before padding (a linear layer's columns as channels, height, width). With `then`, the
+    result of this layout's transpose is the canonical form of another, whose `packed` shape this one has too.
     """
 
     canonical_shape: tuple[int, ...]
@@ -23,6 +24,7 @@ class Layout(msgspec.Struct, frozen=True):
     split: tuple[int, ...]
     order: tuple[int, ...]
     packed: tuple[int, ...]
+    then: Layout | None = None
 
     def pack(self, array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The packed form, contiguous, of an array of `canonical_shape`; in `out`, where given."""
@@ -32,6 +34,8 @@ class Layout(msgspec.Struct, frozen=True):
         if self.padded != self.view:
             array = np.pad(array, [(0, to - have) for to, have in zip(self.padded, self.view, strict=True)])
         turned = array.reshape(self.split).transpose(self.order)
+        if self.then is not None:
+            return self.then.pack(np.ascontiguousarray(turned).reshape(self.then.canonical_shape), out)
         if out is None:
             return np.ascontiguousarray(turned).reshape(self.packed)
         out.reshape(turned.shape)[...] = turned
@@ -41,6 +45,8 @@ class Layout(msgspec.Struct, frozen=True):
         """The canonical form, contiguous, of an array of the packed shape."""
         if array.shape != self.packed:
             raise ValueError(f"expected shape {list(self.packed)}, got {list(array.shape)}")
+        if self.then:
+            array = self.then.unpack(array)
         inverse = np.argsort(self.order)
         array = array.reshape(tuple(self.split[i] for i in self.order)).transpose(inverse).reshape(self.padded)
         array = array[tuple(slice(0, n) for n in self.view)]

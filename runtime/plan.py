@@ -78,7 +78,8 @@ class Program(msgspec.Struct, frozen=True):
 
     `batch` is the one batch size that this program serves, or BATCH for any. Steps run in order; the arena's offsets
     are planned for each batch size from the steps (a storage lives from its first to its last use). `driver` names a function
-    in the code that runs a whole table of steps in one call (see the executor); empty: they are called one by one.
+    in the code that runs a whole table of steps in one call (see the executor); empty: they are called one by one. `tiles`: its
+    kernels use the processor's matrix unit, which a process has to ask the system for.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -89,3 +90,4 @@ class Program(msgspec.Struct, frozen=True):
     batch: int = BATCH
     device: Literal["cpu", "cuda"] = "cpu"
     driver: str = ""
+    tiles: bool = False

@@ -79,7 +79,9 @@ def compile_graph(
     device = "cuda" if isinstance(target, CudaTarget) else "cpu"
     program = emit.program(schedule, names, batch, device)
     if device == "cpu":
-        program = msgspec.structs.replace(program, driver=DRIVER)
+        paired = any(rule == "PairedRule" for rule in functions.rules.values())
+        tiles = paired and isinstance(target, CpuTarget) and "amx-bf16" in target.features
+        program = msgspec.structs.replace(program, driver=DRIVER, tiles=tiles)
     return Compiled(program, functions.code(), schedule.constants, functions.scheduled, functions.rules)
 
 

@@ -7,6 +7,7 @@ from math import prod
 from dlc.compiler.ir import Fusion, N, Shape, Value
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearWeightGradient
+from dlc.compiler.ops.paired import PairedConv2d, PairedLinear
 from dlc.compiler.ops.winograd import WinogradConv2d
 from dlc.compiler.ops.winograd_gradient import WinogradWeightGradient
 
@@ -17,6 +18,10 @@ def flops(value: Value) -> int:
     match op:
         case Conv2d():
             return 2 * _size(value) * _taps(op.kernel) * (_last(operands[0]) // op.groups)
+        case PairedConv2d():
+            return 2 * _size(value) * _taps(op.of.kernel) * (_last(operands[0]) // op.of.groups)
+        case PairedLinear():
+            return 2 * _size(value) * _last(operands[0])
         case WinogradConv2d():
             return 2 * _size(value) * op.kernel**2 * _last(operands[0])
         case Conv2dInputGradient() | Conv2dWeightGradient():

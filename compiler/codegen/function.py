@@ -11,11 +11,11 @@ import tvm_ffi
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
-from dlc.compiler.codegen.lower import Lowering
+from dlc.compiler.codegen.lower import BITS, Lowering, Widened
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
-from dlc.compiler.ir import Constant, Value
+from dlc.compiler.ir import Constant, DType, Value
 from dlc.compiler.passes.fuse import Kernel, is_immediate
 
 
@@ -36,12 +36,20 @@ def lower(kernel: Kernel, batch: int | None, target: Target | None = None) -> An
     t = Lowering(batch, target)
     tensors: dict[Value, Any] = {}
     for i, value in enumerate(kernel.inputs):
-        tensors[value] = t.placeholder(value.type, f"input{i}")
+        tensors[value] = _readable(t, value, t.placeholder(value.type, f"input{i}"))
     for value in kernel.body:
         op = value.op if batch is None else bind_batch(value.op, batch)
-        tensors[value] = op.lower(t, *(_operand(o, tensors) for o in value.operands))
-    arguments = [tensors[v] for v in (*kernel.inputs, *kernel.results)]
+        tensors[value] = _readable(t, value, op.lower(t, *(_operand(o, tensors) for o in value.operands)))
+    stored = [tensors[v] for v in (*kernel.inputs, *kernel.results)]
+    arguments = [x.bits if isinstance(x, Widened) else x for x in stored]
     return te.create_prim_func(arguments, index_dtype_override="int64")
+
+
+def _readable(t: Lowering, value: Value, tensor: Any) -> Any:
+    """The tensor of a value as ops read it: bfloat16, where it is kept as its bits, as float32 that has been rounded."""
+    if value.type.dtype is not DType.BFLOAT16 or not t.stores_bits:
+        return tensor
+    return Widened(tensor if str(tensor.dtype) == BITS else t.narrowed(tensor))
 
 
 def _operand(value: Value, tensors: Mapping[Value, Any]) -> Any:

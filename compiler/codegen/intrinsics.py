@@ -37,6 +37,72 @@ def register() -> None:
     _registered = True
 
 
+_TO_BITS = "tirx.dlc_to_bfloat16"
+
+
+@cache
+def _to_bits_op() -> Any:
+    """The operator of `to_bits`: pure, and computed side by side."""
+    tvm_ffi.get_global_func("ir.RegisterOp")(_TO_BITS, "a float32 as the bits of a bfloat16")
+    op = tvm.ir.Op.get(_TO_BITS)
+    op.set_num_inputs(1)
+    op.set_attr("TVectorizable", True)
+    op.set_attr("TScriptPrinterName", "to_bfloat16")
+    op.set_attr("TCallEffectKind", tvm.ir.Op.get("tirx.exp").get_attr("TCallEffectKind"))
+    tvm.tirx.register_intrin_lowering(_TO_BITS, target="llvm", f=_lower_to_bits, level=99)
+    return op
+
+
+def to_bits(x: Any) -> Any:
+    """A float32 rounded to bfloat16, ties to even, as its 16 bits."""
+    _to_bits_op()
+    return tirx.call_intrin("uint16", _TO_BITS, x)
+
+
+def _lower_to_bits(call: Any) -> Any:
+    lanes = str(call.args[0].ty.dtype).partition("x")[2] or "1"
+    return tirx.call_pure_extern(str(call.ty.dtype), f"{_BITS_SYMBOL}_{lanes}", *call.args)
+
+
+_BITS_SYMBOL = "dlc_to_bfloat16"
+
+
+@cache
+def rounding_definitions(native: bool) -> str:
+    """`to_bits` for each number of lanes, by the processor's own instruction (avx512bf16) or by whole numbers.
+
+    Half of what is lost is added, less one if the last bit that stays is even; NaN stays one.
+    """
+    return "\n".join(_define_rounding(lanes, native) for lanes in _LANES)
+
+
+def _define_rounding(lanes: int, native: bool) -> str:
+    def typed(kind: str) -> str:
+        return kind if lanes == 1 else f"<{lanes} x {kind}>"
+
+    def number(value: int) -> str:
+        return str(value) if lanes == 1 else f"splat (i32 {value})"
+
+    real, whole, short, flag = typed("float"), typed("i32"), typed("i16"), typed("i1")
+    head = f"define {short} @{_BITS_SYMBOL}_{lanes}({real} %x) alwaysinline nounwind {{"
+    if native:
+        near = typed("bfloat")
+        return f"{head}\n  %r = fptrunc {real} %x to {near}\n  %s = bitcast {near} %r to {short}\n  ret {short} %s\n}}"
+    return f"""{head}
+  %b = bitcast {real} %x to {whole}
+  %h = lshr {whole} %b, {number(16)}
+  %l = and {whole} %h, {number(1)}
+  %m = add {whole} %l, {number(0x7FFF)}
+  %s = add {whole} %b, {"%m"}
+  %q = or {whole} %b, {number(0x400000)}
+  %n = fcmp uno {real} %x, %x
+  %k = select {flag} %n, {whole} %q, {whole} %s
+  %t = lshr {whole} %k, {number(16)}
+  %r = trunc {whole} %t to {short}
+  ret {short} %r
+}}"""
+
+
 def _lower(name: str) -> Callable[[Any], Any]:
     def lower(call: Any) -> Any:
         dtype = str(call.args[0].ty.dtype)
@@ -48,14 +114,20 @@ def _lower(name: str) -> Callable[[Any], Any]:
     return lower
 
 
-def with_definitions(functions: Mapping[str, Any]) -> dict[str, Any]:
-    """The functions, the first that calls one of these bringing the definitions of all that any of them calls."""
+def with_definitions(functions: Mapping[str, Any], native_bfloat16: bool = False) -> dict[str, Any]:
+    """The functions, the first that calls one of these bringing the definitions of all that any of them calls.
+
+    `native_bfloat16`: the processor has instructions that round to bfloat16.
+    """
     calls = {name: _calls(f) for name, f in functions.items()}
     wanted = tuple(name for name in _FUNCTIONS if any(name in c for c in calls.values()))
     result = dict(functions)
     if wanted:
-        first = next(name for name, c in calls.items() if c)
+        first = next(name for name, c in calls.items() if not c.isdisjoint(wanted))
         result[first] = with_import(functions[first], definitions(wanted))
+    rounding = next((name for name, c in calls.items() if _TO_BITS in c), None)
+    if rounding is not None:
+        result[rounding] = with_import(result[rounding], rounding_definitions(native_bfloat16))
     return result
 
 
@@ -68,6 +140,8 @@ def _calls(function: Any) -> set[str]:
             name = str(getattr(node.op, "name", "")).removeprefix("tirx.")
             if name in _FUNCTIONS:
                 found.add(name)
+            elif f"tirx.{name}" == _TO_BITS:
+                found.add(_TO_BITS)
 
     tvm_ffi.structural_walk(function.body, visit)
     return found

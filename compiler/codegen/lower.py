@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tvm import te, tirx
 
+from dlc.compiler import panel
+from dlc.compiler.codegen.intrinsics import to_bits
 from dlc.compiler.codegen.schedules.cpu import tiles
 from dlc.compiler.codegen.schedules.cpu.loops import largest_divisor
-from dlc.compiler.codegen.target import CpuTarget, Target
+from dlc.compiler.codegen.target import CpuTarget, CudaTarget, Target
 from dlc.compiler.ir import Dim, DType, N, TensorType
+from dlc.compiler.panel import Panel
 from dlc.compiler.passes import winograd_gradient_tasks, winograd_tasks
 
 BATCH_NAME = "n"
 """The name of the symbolic batch in kernels."""
+
+BITS = "uint16"
+"""The type of bfloat16 in memory, for LLVM's code generator."""
 
 _MOST_CONSTANTS = 256
 
@@ -115,6 +122,36 @@ class TensorMaths:
         return tirx.Let(name, x, body(name))
 
 
+class BitMaths(TensorMaths):
+    """Where bfloat16 is kept as its bits: what is cast to it is such bits."""
+
+    def cast(self, x: Any, dtype: DType) -> Any:
+        """x in another element type."""
+        if dtype is not DType.BFLOAT16:
+            return super().cast(x, dtype)
+        return to_bits(super().cast(x, DType.FLOAT32))
+
+
+@dataclass(frozen=True)
+class Widened:
+    """A tensor of bfloat16 bits whose elements are read as float32."""
+
+    bits: Any
+
+    @property
+    def shape(self) -> Any:
+        """The extents."""
+        return self.bits.shape
+
+    @property
+    def dtype(self) -> str:
+        """What its elements are read as."""
+        return "float32"
+
+    def __call__(self, *indices: Any) -> Any:
+        return tirx.reinterpret("float32", tirx.Cast("uint32", self.bits(*indices)) << tirx.const(16, "uint32"))
+
+
 def _like(value: Any, other: Any) -> Any:
     """A Python number in the element type of the expression beside it."""
     if isinstance(value, int | float | bool) and not isinstance(other, int | float | bool):
@@ -132,7 +169,7 @@ class Lowering:
     def __init__(self, batch: int | None = None, target: Target | None = None) -> None:
         self._target = target
         self.batch: Any = te.var(BATCH_NAME, "int64") if batch is None else batch
-        self.maths = TensorMaths()
+        self.maths = BitMaths() if self.stores_bits else TensorMaths()
         self._names: dict[str, int] = {}
 
     def extent(self, dim: Dim) -> Any:
@@ -177,9 +214,35 @@ class Lowering:
                 return tasks
         return winograd_gradient_tasks.GradientTasks(1, 1, 1, self.vector(inputs), 1)
 
+    def panel(self, rows: int, columns: int) -> Panel:
+        """The panel for a result of these sizes."""
+        return panel.choose(rows, columns)
+
+    def panel_of_whole_rows(self, rows: int, columns: int) -> Panel | None:
+        """The panel of some whole rows that divide the result; None where there is none."""
+        return panel.choose_whole_rows(rows, columns)
+
+    def panel_of_rows(self, rows: int | None) -> Panel:
+        """The panel of a product of matrices: all rows of a small batch, two tiles where the batch is symbolic."""
+        return panel.row_of(2 * panel.MOST_ROWS) if rows is None else panel.choose(1, rows)
+
     def placeholder(self, type: TensorType, name: str) -> Any:
         """A tensor that the kernel's caller passes."""
-        return te.placeholder(self._shape(type.shape), type.dtype.value, self._unique(name))
+        dtype = BITS if self.stores_bits and type.dtype is DType.BFLOAT16 else type.dtype.value
+        return te.placeholder(self._shape(type.shape), dtype, self._unique(name))
+
+    @property
+    def stores_bits(self) -> bool:
+        """Whether bfloat16 is kept as its bits, for a processor, and computed with as float32."""
+        return not isinstance(self._target, CudaTarget)
+
+    def copied(self, x: Any, copy: Callable[[Any], Any]) -> Any:
+        """`copy(x)`, which moves elements and fills with zeros, in the form in which x is stored."""
+        return Widened(copy(x.bits)) if isinstance(x, Widened) else copy(x)
+
+    def narrowed(self, x: Any) -> Any:
+        """A float32 tensor as the bits of bfloat16."""
+        return self.compute(x.shape, lambda *i: to_bits(x(*i)), "narrowed")
 
     def compute(
         self, shape: Sequence[Any], f: Callable[..., Any], name: str, attrs: Mapping[str, Any] | None = None

@@ -45,8 +45,9 @@ def compile_objects(
 
 
 def _executable(name: str, function: Any, target: CpuTarget) -> Any:
+    native = "avx512bf16" in target.features
     with tvm.transform.PassContext(config=_OPTIONS):
-        return tvm.compile(module_of(intrinsics.with_definitions({name: function})), target.tvm)
+        return tvm.compile(module_of(intrinsics.with_definitions({name: function}, native)), target.tvm)
 
 
 def _side_by_side(

@@ -10,6 +10,7 @@ from tvm.s_tir import Schedule
 from dlc.compiler.codegen.divisions import guard_divisions
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import blocks_of, lower, share_buffers
+from dlc.compiler.codegen.panels import insert_panels
 from dlc.compiler.codegen.parts import place
 from dlc.compiler.codegen.prefetch import insert_prefetches
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
@@ -42,7 +43,7 @@ def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget 
             f"no schedule rule takes {name} (anchor {blocks.kind}) of layer {call.kernel.label or '?'}: "
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
-    function = insert_prefetches(guard_divisions(schedule.mod["main"]))
+    function = insert_panels(insert_prefetches(guard_divisions(schedule.mod["main"])), target)
     return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -54,7 +54,7 @@ COMMON_CPUS = (
 )  # fmt: skip
 """Names to suggest; LLVM decides which are valid."""
 
-_SCHEDULED = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "neon", "sve")
+_SCHEDULED = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "amx-bf16", "neon", "sve")
 """The instruction set features that schedules ask for, by LLVM's names."""
 
 _CPU_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
@@ -65,6 +65,8 @@ class Target:
     """What machine code is made for. `name` is its spelling, as `parse` takes it."""
 
     name: str
+    precisions: ClassVar[tuple[str, ...]]
+    """The element types that factors of products may have."""
 
     @staticmethod
     def parse(text: str, cache: Cache | None = None) -> CpuTarget | CudaTarget:
@@ -137,6 +139,7 @@ class CpuTarget(Target):
     does not depend on the machine that compiled it. `known` holds those that LLVM would have to be asked for.
     """
 
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     cpu: str = ""
     triple: str = ""
     known: Facts | None = field(default=None, compare=False, repr=False)
@@ -288,6 +291,7 @@ translates the portable form (PTX) of the first."""
 class CudaTarget(Target):
     """NVIDIA GPUs: `architecture` is a compute capability ("sm_90"), or empty for all from 8.0 on."""
 
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
     architecture: str = ""
 
     @property

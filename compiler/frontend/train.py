@@ -20,6 +20,7 @@ from dlc.compiler.frontend.sections import Settings, chosen, dotted, number, pla
 from dlc.compiler.frontend.suggestions import did_you_mean, listing
 from dlc.compiler.frontend.values import SIZES, Measure, Poison, kind
 from dlc.compiler.network import Network
+from dlc.compiler.precision import SHORT
 from dlc.compiler.recipe import DataRecipe, InitGroup, OptimizerGroup, Recipe
 
 SETTINGS = (
@@ -275,12 +276,12 @@ class Recipes:
         return chosen(self.evaluator, AVERAGES, "average", node)
 
     def _precision(self, settings: Settings) -> str:
-        """`precision bfloat16`."""
+        """`precision bfloat16`, or `bf16`."""
         line = settings.line("precision")
         node = single(self.evaluator, line, "a precision") if line is not None else None
         if node is None:
             return PRECISIONS[0]
-        name = dotted(node)
+        name = SHORT.get(dotted(node) or "", dotted(node))
         if name not in PRECISIONS:
             help = did_you_mean(name or "", PRECISIONS)
             message = f"`precision` is one of {listing(PRECISIONS)}, not `{node.span.text}`"

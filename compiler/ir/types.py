@@ -45,6 +45,11 @@ class DType(Enum):
         return self in (DType.FLOAT32, DType.FLOAT64, DType.FLOAT16, DType.BFLOAT16)
 
     @property
+    def is_reduced(self) -> bool:
+        """A float of 16 bits: products of them are summed as float32."""
+        return self in (DType.FLOAT16, DType.BFLOAT16)
+
+    @property
     def numpy(self) -> np.dtype:
         if self is DType.BFLOAT16:
             import ml_dtypes  # imported where it is needed: it costs start-up time and few graphs hold bfloat16
@@ -69,6 +74,10 @@ class TensorType:
 
     def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(self.shape, dtype)
+
+    def sums(self, *shape: Dim) -> TensorType:
+        """The type, of this shape, of sums of products of elements: float32 where these are narrower floats."""
+        return TensorType(tuple(shape), DType.FLOAT32 if self.dtype.is_reduced else self.dtype)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

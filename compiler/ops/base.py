@@ -80,6 +80,11 @@ def applied(op: Op, *operands: Operand) -> Value:
     return apply(op, *(v if isinstance(v, Value) else constant(v, dtype) for v in operands))
 
 
+def widened(array: np.ndarray) -> np.ndarray:
+    """Floats of 16 bits as float32, in which sums of their products are taken; other arrays as they are."""
+    return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
+
+
 def float_type(*shape: Dim) -> TensorType:
     """float32 of this shape: what most samples are made of."""
     return TensorType(tuple(shape))

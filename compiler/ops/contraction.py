@@ -166,9 +166,11 @@ def _folded_weight(t: Lowering, weight: Tensor, channels: int, ways: int, stride
     return t.compute(shape, element, "folded", {"dlc.part": "weights"})
 
 
-def cropped(t: Lowering, x: Tensor, shape: Sequence[Any]) -> Tensor:
-    """The first elements along each axis; x itself where it has this shape."""
-    if all(a is b or (isinstance(b, int) and _number(a) == b) for a, b in zip(x.shape, shape, strict=True)):
+def cropped(t: Lowering, x: Tensor, shape: Sequence[Any], *, always: bool = False) -> Tensor:
+    """The first elements along each axis; x itself where it has this shape, unless a block is `always` wanted."""
+    if not always and all(
+        a is b or (isinstance(b, int) and _number(a) == b) for a, b in zip(x.shape, shape, strict=True)
+    ):
         return x
     return t.compute(shape, lambda *i: x(*i), "cropped", {"dlc.part": "crop"})
 

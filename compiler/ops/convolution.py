@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
-from dlc.compiler.ops.base import float_type
+from dlc.compiler.ops.base import float_type, widened
 from dlc.compiler.ops.contraction import convolution, packed_convolution_weight, padded_image, turned_weight
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
@@ -114,10 +114,10 @@ class Conv2d(Convolution):
         x, weight = operands
         height, width, channels = _image(x, "the image")
         _expect("the weight", weight, self.weight_shape(channels))
-        return x.with_shape(x.shape[0], *self.output_size(height, width), self.channels)
+        return x.sums(x.shape[0], *self.output_size(height, width), self.channels)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        x, weight = operands
+        x, weight = map(widened, operands)
         size = self.output_size(x.shape[1], x.shape[2])
         image = self._padded(x).reshape(x.shape[0], *self._padded(x).shape[1:3], self.groups, -1)
         kernel = self._canonical(weight).reshape(self.groups, -1, x.shape[3] // self.groups, *self.kernel)
@@ -172,10 +172,10 @@ class Conv2dInputGradient(Convolution):
         _image(upstream, "the gradient")
         _expect("the gradient", upstream, (*self.output_size(height, width), self.channels))
         _expect("the weight", weight, self.weight_shape(channels))
-        return upstream.with_shape(upstream.shape[0], *self.input_size)
+        return upstream.sums(upstream.shape[0], *self.input_size)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        upstream, weight = operands
+        upstream, weight = map(widened, operands)
         height, width, channels = self.input_size
         top, left, bottom, right = self.padding
         batch, size = upstream.shape[0], self.output_size(height, width)
@@ -309,10 +309,10 @@ class Conv2dWeightGradient(Convolution):
         _expect("the gradient", upstream, (*self.output_size(height, width), self.channels))
         if channels != self.in_channels or x.shape[0] != upstream.shape[0]:
             raise ShapeError(f"the image is {show(x.shape)}, the gradient {show(upstream.shape)}")
-        return x.with_shape(*self.weight_shape(channels))
+        return x.sums(*self.weight_shape(channels))
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        x, upstream = operands
+        x, upstream = map(widened, operands)
         size = self.output_size(x.shape[1], x.shape[2])
         image = self._padded(x)
         image = image.reshape(*image.shape[:3], self.groups, -1)

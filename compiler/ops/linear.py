@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlc.compiler.ir import N, Op, Sample, ShapeError, TensorType, Value, apply
-from dlc.compiler.ops.base import float_type
+from dlc.compiler.ops.base import float_type, widened
 from dlc.compiler.ops.contraction import packed_linear_weight, product, product_by_lanes
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor, static_extent
@@ -61,10 +61,10 @@ class Linear(LinearOp):
     def infer(self, *operands: TensorType) -> TensorType:
         x, weight = operands
         self._check("the weight", weight, self.weight_shape(self._features("the operand", x)))
-        return x.with_shape(x.shape[0], self.features)
+        return x.sums(x.shape[0], self.features)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        x, weight = operands
+        x, weight = map(widened, operands)
         return np.asarray(x @ self._canonical(weight).T)
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
@@ -96,10 +96,10 @@ class LinearInputGradient(LinearOp):
         upstream, weight = operands
         self._check("the gradient", upstream, (upstream.shape[0], self.features))
         self._check("the weight", weight, self.weight_shape(self.features_in))
-        return upstream.with_shape(upstream.shape[0], self.features_in)
+        return upstream.sums(upstream.shape[0], self.features_in)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        upstream, weight = operands
+        upstream, weight = map(widened, operands)
         return np.asarray(upstream @ self._canonical(weight))
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
@@ -133,10 +133,10 @@ class LinearWeightGradient(LinearOp):
     def infer(self, *operands: TensorType) -> TensorType:
         x, upstream = operands
         self._check("the gradient", upstream, (x.shape[0], self.features))
-        return x.with_shape(*self.weight_shape(self._features("the operand", x)))
+        return x.sums(*self.weight_shape(self._features("the operand", x)))
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        x, upstream = operands
+        x, upstream = map(widened, operands)
         return self._packed(upstream.T @ x)
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dlc.compiler.ir.types import Dim, DType, N, TensorType
+from dlc.compiler.panel import Panel
 from dlc.runtime.deferred import np
 
 Expression = Any
@@ -164,6 +165,18 @@ class Lowering(Protocol):
         self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
     ) -> GradientTasks:
         """How the gradient of such a convolution by its weight is shared out; its numbers divide the extents."""
+
+    def panel(self, rows: int, columns: int) -> Panel:
+        """The `Panel` for a result of these sizes over paired factors."""
+
+    def panel_of_whole_rows(self, rows: int, columns: int) -> Panel | None:
+        """The `Panel` of some whole rows that divide the result, where these follow each other; None where there is none."""
+
+    def panel_of_rows(self, rows: int | None) -> Panel:
+        """The `Panel` of a product of matrices with so many rows, None where it is the symbolic batch."""
+
+    def copied(self, x: Tensor, copy: Callable[[Tensor], Tensor]) -> Tensor:
+        """`copy(x)`, which moves elements and fills with zeros, in the form in which x is stored."""
 
     def compute(
         self,

@@ -3,9 +3,22 @@
 from dlc.compiler.passes.fold import FoldConstants
 from dlc.compiler.passes.fuse import Fuse, Kernel
 from dlc.compiler.passes.pack_weights import PackWeights
+from dlc.compiler.passes.pair_weights import PairWeights
 from dlc.compiler.passes.recompute import Recompute
+from dlc.compiler.passes.reduce_precision import ReducePrecision
 from dlc.compiler.passes.simplify import Simplify
 from dlc.compiler.passes.winograd import Winograd
 from dlc.compiler.passes.winograd_gradient import WinogradGradient
 
-__all__ = ["FoldConstants", "Fuse", "Kernel", "PackWeights", "Recompute", "Simplify", "Winograd", "WinogradGradient"]
+__all__ = [
+    "FoldConstants",
+    "Fuse",
+    "Kernel",
+    "PackWeights",
+    "PairWeights",
+    "Recompute",
+    "ReducePrecision",
+    "Simplify",
+    "Winograd",
+    "WinogradGradient",
+]

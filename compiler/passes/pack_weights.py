@@ -73,11 +73,11 @@ def _kind(user: Value) -> object:
         case Conv2d() if user.op.block == 0:
             return user.op.channels, user.op.groups
         case Linear() if user.op.block == 0:
-            return user.op, _image(user.operands[0])
+            return user.op, flattened_image(user.operands[0])
     return None
 
 
-def _image(value: Value) -> tuple[int, ...]:
+def flattened_image(value: Value) -> tuple[int, ...]:
     """Height, width and channels of the image that a value flattens; () where it does not.
 
     Element-wise ops between (dropout, in training only) do not count: every graph must get the same layout.
@@ -115,7 +115,7 @@ def _convolution_layout(op: Conv2d, weight: TensorType, lanes: int) -> Layout | 
 
 def _linear_layout(op: Linear, operands: Sequence[Value], lanes: int) -> Layout | None:
     features, width = _sizes(operands[1].type.shape)
-    image = _image(operands[0])
+    image = flattened_image(operands[0])
     if image:
         height, columns, channels = image
         view: tuple[int, ...] = (features, channels, height, columns)
@@ -136,16 +136,19 @@ def _linear_layout(op: Linear, operands: Sequence[Value], lanes: int) -> Layout 
 def _over(user: Value, weight: Value, block: int) -> Value:
     """The convolution or linear layer over its packed weight."""
     assert isinstance(user.op, Conv2d | Linear)
-    x = user.operands[0]
-    if isinstance(user.op, Linear) and (image := _image(x)):
-        height, width, channels = image
-        batch = x.type.shape[0]
-        if isinstance(x.op, Flatten):
-            x = reshape(x.operands[0], x.type.shape)
-        else:
-            turned = transpose(reshape(x, (batch, channels, height, width)), (0, 2, 3, 1))
-            x = reshape(turned, x.type.shape)
+    x = behind_flatten(user.operands[0]) if isinstance(user.op, Linear) else user.operands[0]
     return Value(replace(user.op, block=block), (x, weight), user.type, user.span, user.label)
+
+
+def behind_flatten(x: Value) -> Value:
+    """What a linear layer reads whose columns are in the order of the image that it flattens; x where it flattens none."""
+    image = flattened_image(x)
+    if not image:
+        return x
+    if isinstance(x.op, Flatten):
+        return reshape(x.operands[0], x.type.shape)
+    height, width, channels = image
+    return reshape(transpose(reshape(x, (x.type.shape[0], channels, height, width)), (0, 2, 3, 1)), x.type.shape)
 
 
 def _replace(graph: Graph, replaced: dict[Value, Value]) -> Graph:

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import BATCH, JSON, MODEL, NO_CACHE, SETTINGS, SPEC, TARGET, WEIGHTS, ImageSize, emit_json
+from dlc.commands.options import (
+    BATCH,
+    JSON,
+    MODEL,
+    NO_CACHE,
+    PRECISION,
+    SETTINGS,
+    SPEC,
+    TARGET,
+    WEIGHTS,
+    ImageSize,
+    emit_json,
+)
 
 
 @click.command(name="compile")
@@ -18,6 +30,7 @@ from dlc.commands.options import BATCH, JSON, MODEL, NO_CACHE, SETTINGS, SPEC, T
     "--partial", is_flag=True, help="Take those of the --weights whose name and shape fit; say what does not."
 )
 @BATCH
+@PRECISION
 @click.option(
     "--size",
     "sizes",
@@ -36,6 +49,7 @@ def command(
     weights: Path | None,
     partial: bool,
     batch: int | None,
+    precision: str,
     sizes: tuple[tuple[int, int], ...],
     output: Path | None,
     settings: tuple[str, ...],
@@ -59,6 +73,7 @@ def command(
             settings=settings,
             partial=partial,
             sizes=sizes,
+            precision=precision,
             cache=not no_cache,
             progress=progress,
         )

@@ -42,6 +42,13 @@ MEMORY = click.option(
 )
 DATA = click.option("--data", type=click.Path(path_type=Path), help="Directory or file that the data is read from.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all cores.")
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of weights and products; sums stay fp32.",
+)
 BATCH = click.option("--batch", type=click.IntRange(min=1), help="Number of samples per call.")
 TARGET = click.option(
     "--target", default="cpu", show_default=True, help="cpu, x86-64-v3, cuda, cuda:sm_90 … (see dlc targets)."

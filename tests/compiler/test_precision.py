@@ -104,3 +104,10 @@ def test_a_step_rounds_factors_as_torch_does_by_hand(tmp_path: Path, compiled: b
         np.testing.assert_allclose(got[name], array, rtol=2e-3, atol=2e-5, err_msg=name)
         if name.endswith("weight"):
             assert not np.array_equal(got[name], start[name])
+
+
+def test_bf16_is_a_word_for_bfloat16(tmp_path: Path) -> None:
+    path = tmp_path / "small.dlspec"
+    path.write_text(SPEC.replace("precision bfloat16", "precision bf16"))
+
+    assert recipe_of(path).precision == "bfloat16"

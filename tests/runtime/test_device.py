@@ -72,3 +72,16 @@ def test_code_runs_on_later_minor_versions_and_portable_code_from_8_0_on(monkeyp
     monkeypatch.setattr(device, "cuda_device", lambda: device.Device("cuda", True, "Tesla T4, sm_75"))
     with pytest.raises(RuntimeFault, match=r"R0107.*8\.0.*T4"):
         device.require_device("cuda", "cuda")
+
+
+def test_a_system_that_refuses_the_matrix_unit_is_a_fault_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def syscall(self, *arguments: int) -> int:
+            return -1
+
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda *_, **__: Refusing())
+
+    with pytest.raises(RuntimeFault, match=r"matrix unit \(AMX\)") as fault:
+        device.request_tiles.__wrapped__()
+
+    assert fault.value.code == "R0109" and "--target x86-64-v4" in str(fault.value)

@@ -11,6 +11,7 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.elementwise import ElementwiseRule
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.linear_input_gradient import LinearInputGradientRule
+    from dlc.compiler.codegen.schedules.cpu.paired import PairedRule
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
@@ -20,6 +21,7 @@ def rules() -> tuple[ScheduleRule, ...]:
 
     return (
         ConvolutionRule(),
+        PairedRule(),
         WinogradRule(),
         WinogradWeightsRule(),
         WinogradGradientRule(),
