@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dlc.compiler.ir import Graph, Value
 from dlc.compiler.ops.convolution import Convolution
 from dlc.compiler.ops.linear import LinearOp
@@ -28,8 +30,9 @@ def in_precision(graph: Graph, precision: str) -> Graph:
                 if operand not in rounded:
                     rounded[operand] = round_to(operand, bits)
             operands = tuple(rounded[o] for o in operands)
-        same = all(a is b for a, b in zip(operands, value.operands, strict=True))
-        memo[value] = value if same else Value(value.op, operands, value.type, value.span, value.label)
+        op = replace(value.op, bits=bits) if isinstance(value.op, (Convolution, LinearOp)) else value.op
+        same = op is value.op and all(a is b for a, b in zip(operands, value.operands, strict=True))
+        memo[value] = value if same else Value(op, operands, value.type, value.span, value.label)
     return Graph(
         graph.name,
         graph.inputs,
