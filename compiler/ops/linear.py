@@ -72,7 +72,9 @@ class Linear(LinearOp):
         x, weight = result.operands
         features_in = static(x.type.shape[1:])[0]
         by_input = LinearInputGradient(self.features, self.block, self.bits, features_in=features_in)
-        return apply(by_input, upstream, weight), apply(LinearWeightGradient(self.features, self.block, self.bits), x, upstream)
+        return apply(by_input, upstream, weight), apply(
+            LinearWeightGradient(self.features, self.block, self.bits), x, upstream
+        )
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, weight = operands

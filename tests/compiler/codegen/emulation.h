@@ -21,6 +21,10 @@ struct alignas(16) int4 { int x, y, z, w; };
 static inline float2 make_float2(float a,float b){return {a,b};}
 static inline float4 make_float4(float a,float b,float c,float d){return {a,b,c,d};}
 static inline int4 make_int4(int a,int b,int c,int d){return {a,b,c,d};}
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+static inline uint2 make_uint2(unsigned a, unsigned b) { return {a, b}; }
+static inline uint4 make_uint4(unsigned a, unsigned b, unsigned c, unsigned d) { return {a, b, c, d}; }
 using half = _Float16;
 struct nv_bfloat16 { unsigned short bits; nv_bfloat16() = default;
   nv_bfloat16(float f) { unsigned u; memcpy(&u, &f, 4); bits = f == f ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : 0x7fc0; }

@@ -72,7 +72,8 @@ def emulated(compiled: Compiled, folder: Path) -> Callable[[str], Callable[..., 
 
         def call(*tensors: Any, backwards: bool = False) -> None:
             library.run_backwards(int(backwards))
-            addresses = {n: np.from_dlpack(t).ctypes.data for n, t in zip(names, tensors, strict=True)}
+            arrays = (t if isinstance(t, np.ndarray) else np.from_dlpack(t) for t in tensors)
+            addresses = {n: a.ctypes.data for n, a in zip(names, arrays, strict=True)}
             held = []
             for kernel, _, _ in kernels[name]:
                 wanted = [n.lstrip("*").removesuffix("_ptr") for _, n in parameters(source, kernel)]

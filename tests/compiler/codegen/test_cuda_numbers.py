@@ -1,14 +1,7 @@
-"""What kernels for GPUs compute, found out without one: their CUDA source runs as coroutines on the processor.
-
-Barriers and shuffles are honoured, races and memory spaces are not: this shows wrong indices and formulas, not missing barriers.
-"""
+"""What kernels for GPUs compute, found out without one: their CUDA source runs as coroutines on the processor."""
 
 from __future__ import annotations
 
-import ctypes
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import tvm_ffi
-from tvm import tirx
 
 import dlc
 from dlc import api
@@ -34,42 +25,34 @@ from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.executor import Executor
 
 SPECS = Path(dlc.__file__).parent / "specs"
-PRELUDE = Path(__file__).with_name("emulation.h")
-COUNT = "(current % shape.x)", "(current / shape.x % shape.y)", "(current / (shape.x * shape.y))"
 
 
-def executors(host: Compiled, device: Compiled, weights: dict[str, np.ndarray], folder: Path) -> list[Executor]:
+def executors(host: Compiled, device: Compiled, weights: dict[str, np.ndarray], functions: Any) -> list[Executor]:
     """The two programs, each with its own copy of the weights."""
     program = msgspec.structs.replace(device.program, device="cpu")
     made = []
-    for run, compiled, function in ((host.program, host, host.function), (program, device, emulated(device, folder))):
+    for run, compiled, function in ((host.program, host, host.function), (program, device, functions)):
         made.append(Executor(run, function, {n: aligned_copy(a) for n, a in pack(compiled, weights).items()}))
     return made
 
 
-@pytest.fixture(autouse=True)
-def compiler_of_the_emulation() -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("the emulation is compiled with g++")
-
-
-def test_the_forward_pass_gives_the_processors_numbers(tmp_path: Path) -> None:
+def test_the_forward_pass_gives_the_processors_numbers(emulated: Callable[..., Any]) -> None:
     network = folding(inference_form(api.one_network(SPECS / "lenet5.dlspec", model="LeNet5"))).network
     graph = Simplify()(build_inference(network))
     targets = Target.parse("cpu"), Target.parse("cuda:sm_90")
     host, device = (compile_graph(PackWeights(t.lanes)(graph), t, batch=3) for t in targets)
-    right, found = executors(host, device, api.fresh_weights(network), tmp_path)
+    right, found = executors(host, device, api.fresh_weights(network), emulated(device))
     images = np.random.default_rng(0).standard_normal((3, 1, 32, 32), np.float32)
 
     np.testing.assert_allclose(found.execute([images])[0], right.execute([images])[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_training_steps_give_the_processors_numbers(tmp_path: Path) -> None:
+def test_training_steps_give_the_processors_numbers(emulated: Callable[..., Any]) -> None:
     recipe = api.recipe_of(SPECS / "lenet5.dlspec", settings=["train.batch=6"])
     host, device = (compile_training(recipe, Target.parse(t), recipe.batch) for t in ("cpu", "cuda:sm_90"))
     weights = {**initial_weights(recipe.network, recipe), **initial_state(recipe)}
-    right, found = executors(host, device, weights, tmp_path)
+    right, found = executors(host, device, weights, emulated(device))
     generator = np.random.default_rng(0)
 
     for step in range(2):

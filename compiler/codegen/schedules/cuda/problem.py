@@ -187,7 +187,9 @@ def _linear(op: LinearOp, anchor: Value, source: int, memory: Mapping[str, Any])
     kind = Kind.FORWARD if isinstance(op, Linear) else Kind.BY_WEIGHT
     if isinstance(op, LinearInputGradient):
         kind = Kind.BY_IMAGE
-    return Problem(kind, inputs=inputs, outputs=op.features, kernel=(1, 1), source=(1, 1, source), grid=(1, 1), **memory)
+    return Problem(
+        kind, inputs=inputs, outputs=op.features, kernel=(1, 1), source=(1, 1, source), grid=(1, 1), **memory
+    )
 
 
 def _convolution(op: Convolution, anchor: Value, source: int, memory: Mapping[str, Any]) -> Problem | None:
@@ -198,7 +200,13 @@ def _convolution(op: Convolution, anchor: Value, source: int, memory: Mapping[st
         return None
     size = op.output_size(height, width)
     top, left = op.padding[:2]
-    shared = {"inputs": inputs, "outputs": outputs, "kernel": op.kernel, "groups": op.groups, "canonical": op.block == 0}
+    shared = {
+        "inputs": inputs,
+        "outputs": outputs,
+        "kernel": op.kernel,
+        "groups": op.groups,
+        "canonical": op.block == 0,
+    }
     if isinstance(op, Conv2dInputGradient) and op.stride == (1, 1):
         return Problem(
             Kind.BY_IMAGE,

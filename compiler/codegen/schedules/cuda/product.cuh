@@ -128,7 +128,7 @@ template <class S> struct Sums {
   }
 
   __device__ __forceinline__ void add(const float* a_tile, const float* b_tile) {
-#pragma unroll
+#pragma unroll 2
     for (int k = 0; k < S::tile_depth; k += 4) {
       float a[rows][4], b[columns][4];
       load<TileA<S>, rows, S::kind != BY_WEIGHT>(a, a_tile, y, down, k);

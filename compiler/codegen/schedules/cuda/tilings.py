@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from dlc.compiler.codegen.schedules.cuda.problem import SIZES, Kind, Problem, Units
 from dlc.compiler.codegen.target import CudaTarget
@@ -97,11 +98,16 @@ def chip(target: CudaTarget) -> Chip:
 def choose(problem: Problem, batch: int | None, target: CudaTarget) -> Tiling:
     """The fastest cut by the model. Without a batch K is shared out only where it counts samples."""
     gpu, samples = chip(target), batch or TYPICAL_BATCH
-    shapes = _THREADS if problem.units is Units.SCALAR else _WARPS
-    fitting = [t for shape in shapes for t in (_staged(shape, problem, gpu),) if t is not None]
     can_split = batch is not None or problem.kind is Kind.BY_WEIGHT
+    fitting = shapes(problem, target)
     candidates = [t for shape in fitting for t in (_splits(shape, problem, samples, gpu) if can_split else [shape])]
     return min(candidates, key=lambda t: clocks(t, problem, samples, gpu))
+
+
+def shapes(problem: Problem, target: CudaTarget) -> list[Tiling]:
+    """The shapes of tiles that a product can be cut into."""
+    known = _THREADS if problem.units is Units.SCALAR else _WARPS
+    return [t for t in (_staged(shape, problem, chip(target)) for shape in known) if t is not None]
 
 
 def _staged(shape: Tiling, problem: Problem, gpu: Chip) -> Tiling | None:
@@ -109,10 +115,10 @@ def _staged(shape: Tiling, problem: Problem, gpu: Chip) -> Tiling | None:
     size = SIZES[problem.dtype]
     deepest = 128 // size if size == 4 or min(problem.vectors) > 1 else 32
     for depth in (deepest, deepest // 2):
-        tiling = Tiling(shape.rows, shape.columns, shape.down, shape.across, shape.threads, depth)
+        tiling = replace(shape, depth=depth)
         stages = min(4, gpu.shared // tiling.stage(problem))
         if stages >= 3:
-            return Tiling(shape.rows, shape.columns, shape.down, shape.across, shape.threads, depth, stages)
+            return replace(tiling, stages=stages)
     return None
 
 
@@ -122,12 +128,11 @@ def _splits(tiling: Tiling, problem: Problem, batch: int, gpu: Chip) -> list[Til
     result = problem.m(batch) * problem.n * problem.pieces * 4
     most = min(MOST_SPLITS, rounds // 4, 4 * gpu.processors // blocks, _LARGEST_WORKSPACE // result)
     counts = [1, *(s for s in (2, 3, 4, 6, 8, 12, 16, 24, 32) if s <= most)]
-    fields = tiling.rows, tiling.columns, tiling.down, tiling.across, tiling.threads, tiling.depth, tiling.stages
-    return [Tiling(*fields, s) for s in counts]
+    return [replace(tiling, splits=s) for s in counts]
 
 
 def _blocks(tiling: Tiling, problem: Problem, batch: int) -> int:
-    return int(-(-problem.m(batch) // tiling.rows)) * -(-problem.n // tiling.columns) * problem.pieces
+    return math.ceil(problem.m(batch) / tiling.rows) * math.ceil(problem.n / tiling.columns) * problem.pieces
 
 
 def clocks(tiling: Tiling, problem: Problem, batch: int, gpu: Chip) -> float:
@@ -144,7 +149,7 @@ def clocks(tiling: Tiling, problem: Problem, batch: int, gpu: Chip) -> float:
         reads,
         (tiling.rows + tiling.columns) * tiling.depth * size / 48,
     )
-    rounds = -(-(-(-problem.k(batch) // tiling.depth)) // tiling.splits)
+    rounds = math.ceil(math.ceil(problem.k(batch) / tiling.depth) / tiling.splits)
     blocks = _blocks(tiling, problem, batch) * tiling.splits
     together = min(4, max(1, 2 * gpu.shared // max(tiling.shared(problem), 1)))  # blocks that share a multiprocessor
     turns = -(-blocks // gpu.processors)
