@@ -234,6 +234,17 @@ def test_small_products_share_k_out_and_large_ones_do_not() -> None:
     assert cut(256).rows * cut(256).columns > cut(1).rows * cut(1).columns
 
 
+def test_one_sample_has_a_kernel_of_its_own_where_another_cut_suits_it() -> None:
+    x = given("x", N, 7, 7, 512)
+    sums = apply(Conv2d(512, (3, 3), padding=(1, 1, 1, 1), block=1), x, weight("w", 512, 3, 3, 512, 1))
+    compiled = compile_graph(Graph("g", (x,), {"y": relu(sums)}), SM_90)
+
+    (step,) = compiled.program.steps
+    source = compiled.code.source  # type: ignore[attr-defined]
+    assert set(compiled.rules) == {step.kernel, step.kernel_one}
+    assert f"{step.kernel_one}_kernel_1(" in source and f"{step.kernel}_kernel_1(" not in source
+
+
 def test_older_gpus_keep_the_general_rules() -> None:
     x = given("x", N, 8, 8, 16)
     graph = Graph("g", (x,), {"y": apply(Conv2d(32, (1, 1)), x, weight("w", 32, 16, 1, 1))})

@@ -155,10 +155,10 @@ def problem_of(anchor: Value, parts: Mapping[Value, Part]) -> Problem | None:
         return None
     a, b = factors(anchor)
     dtype = a.type.dtype
-    places = _channels(a, parts), _channels(b, parts)
-    if dtype.value not in SIZES or b.type.dtype is not dtype or places[0] is None or places[1] is None:
+    place_a, place_b = _channels(a, parts), _channels(b, parts)
+    if dtype.value not in SIZES or b.type.dtype is not dtype or place_a is None or place_b is None:
         return None
-    (deep_a, start_a), (deep_b, start_b) = places
+    (deep_a, start_a), (deep_b, start_b) = place_a, place_b
     units = {"float16": Units.FLOAT16, "bfloat16": Units.BFLOAT16}.get(dtype.value, Units.SCALAR)
     if units is Units.SCALAR and op.bits <= TF32_BITS:
         units = Units.TF32

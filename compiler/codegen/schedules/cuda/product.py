@@ -62,7 +62,7 @@ def schedule_product(call: Call, batch: int | None, target: CudaTarget) -> Sched
     symbolic = extent is N
     count: Any = _symbol(follow.function, call, factors(anchor)) if symbolic else extent
     tensors = [follow.function.params[call.kernel.inputs.index(v)] for v in factors(anchor)]
-    builder = _Builder(problem, tiling, follow, count, tensors, _vector(problem, call, anchor))
+    builder = _Builder(problem, tiling, follow, count, tensors, _vector(problem, call))
     is_split = symbolic and problem.kind is not Kind.BY_WEIGHT and choose(problem, 1, target) != tiling
     return ScheduledProduct(builder.function(), NAMES.get(problem.units, "ProductHalf"), is_split)
 
@@ -73,16 +73,14 @@ def _symbol(function: Any, call: Call, operands: Sequence[Value]) -> Any:
     return function.params[position].shape[0]
 
 
-def _vector(problem: Problem, call: Call, anchor: Value) -> int:
+def _vector(problem: Problem, call: Call) -> int:
     """Neighbouring results that one thread computes at once: 16 bytes of sums, where every tensor's lines consist of such."""
     if problem.kind is Kind.BY_WEIGHT and problem.canonical and problem.taps > 1:
         return 1
-    kernel = call.kernel
     lengths = [problem.inputs if problem.kind is not Kind.FORWARD else problem.outputs]
-    for i, part in call.parts.items():
-        if (*kernel.inputs, *kernel.results)[i] not in anchor.operands:
-            last = part.axis == len(part.shape) - 1
-            lengths += [part.start if last else 0, int(part.shape[-1])]  # type: ignore[arg-type]  # not the batch
+    for part in call.parts.values():
+        last = part.axis == len(part.shape) - 1
+        lengths += [part.start if last else 0, int(part.shape[-1])]  # type: ignore[arg-type]  # not the batch
     return math.gcd(4, *lengths)
 
 
