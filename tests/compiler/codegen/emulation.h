@@ -46,7 +46,7 @@ static unsigned exchanged[2048];
 static void rest() { swapcontext(&fibres[current], &home); }
 struct Barrier { int waiting = 0, rounds = 0, threads = 0;
   void release() { if (threads && waiting == threads) { waiting = 0; rounds++; } }
-  void wait() { int round = rounds; waiting++; release(); while (round == rounds) rest(); } };
+  void wait() { int round = rounds; waiting++; release(); do rest(); while (round == rounds); } };  // all go on in step
 static Barrier all; static Barrier warps[32];
 static inline void __syncthreads() { all.wait(); }
 static inline void __syncwarp(unsigned = 0) { rest(); }

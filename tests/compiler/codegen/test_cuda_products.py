@@ -272,7 +272,7 @@ def test_the_machine_code_uses_tensor_cores_and_asynchronous_copies(
     source = compile_graph(graph, target, batch=BATCH).code.source  # type: ignore[attr-defined]
     ptx = cuda.compile_source(source, target.arch).ptx.decode()
 
-    assert ptx.count(instruction) >= 100
+    assert ptx.count(instruction) >= 3 * 16  # forward and two gradients
     for wanted in ("cp.async.cg.shared.global", "cp.async.wait_group", "ldmatrix.sync.aligned", "st.global.v4.f32"):
         assert wanted in ptx
     assert ".local" not in ptx  # nothing spills that the compiler knows of
