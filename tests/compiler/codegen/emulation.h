@@ -70,10 +70,11 @@ static int backwards;  // which thread of a block runs first: the last one
 extern "C" void run_backwards(int yes) { backwards = yes; }
 alignas(128) static char dynamic_shared[256 * 1024];
 static void emulate(void (*f)(), dim3_ grid, dim3_ block) {
+  memset(dynamic_shared, 0xff, sizeof dynamic_shared);
   body = f; shape = block; int n = block.x * block.y * block.z; fibres.resize(n); const int STACK = 131072;
   char* stacks = (char*)malloc((size_t)n * STACK);
   for (unsigned z = 0; z < grid.z; z++) for (unsigned y = 0; y < grid.y; y++) for (unsigned x = 0; x < grid.x; x++) {
-    blockIdx = {x, y, z}; done.assign(n, 0); all = Barrier(); all.threads = n; memset(dynamic_shared, 0xff, sizeof dynamic_shared);
+    blockIdx = {x, y, z}; done.assign(n, 0); all = Barrier(); all.threads = n;
     for (int w = 0; w < 32; w++) { warps[w] = Barrier(); warps[w].threads = min(32, n - 32 * w); }
     for (int i = 0; i < n; i++) { getcontext(&fibres[i]); fibres[i].uc_stack.ss_sp = stacks + (size_t)i * STACK;
       fibres[i].uc_stack.ss_size = STACK; fibres[i].uc_link = &home; makecontext(&fibres[i], enter, 0); }
