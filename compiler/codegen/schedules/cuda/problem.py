@@ -164,7 +164,7 @@ def problem_of(anchor: Value, parts: Mapping[Value, Part]) -> Problem | None:
         units = Units.TF32
     by_weight = isinstance(op, Conv2dWeightGradient | LinearWeightGradient)
     source = deep_b if by_weight else deep_a
-    memory = {
+    memory: dict[str, Any] = {
         "units": units,
         "dtype": dtype.value,
         "start_a": start_a,

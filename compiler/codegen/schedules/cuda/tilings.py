@@ -38,9 +38,12 @@ class Tiling:
         """Bytes of one stage, with what lines are longer than tiles (see operands.cuh)."""
         size = SIZES[problem.dtype]
         along = 16 // size
-        lines = {True: lambda n: n * (self.depth + along), False: lambda n: self.depth * (n + 8)}
-        a = lines[problem.kind is not Kind.BY_WEIGHT](self.rows)
-        return size * (a + lines[problem.kind is Kind.FORWARD](self.columns))
+
+        def numbers(width: int, is_along: bool) -> int:
+            return width * (self.depth + along) if is_along else self.depth * (width + 8)
+
+        a = numbers(self.rows, problem.kind is not Kind.BY_WEIGHT)
+        return size * (a + numbers(self.columns, problem.kind is Kind.FORWARD))
 
     def shared(self, problem: Problem) -> int:
         """Bytes of shared memory: the stages, and in their place the sums at the end."""
@@ -132,7 +135,8 @@ def _splits(tiling: Tiling, problem: Problem, batch: int, gpu: Chip) -> list[Til
 
 
 def _blocks(tiling: Tiling, problem: Problem, batch: int) -> int:
-    return math.ceil(problem.m(batch) / tiling.rows) * math.ceil(problem.n / tiling.columns) * problem.pieces
+    rows = int(problem.m(batch))
+    return math.ceil(rows / tiling.rows) * math.ceil(problem.n / tiling.columns) * problem.pieces
 
 
 def clocks(tiling: Tiling, problem: Problem, batch: int, gpu: Chip) -> float:
