@@ -200,7 +200,7 @@ def _convolution(op: Convolution, anchor: Value, source: int, memory: Mapping[st
         return None
     size = op.output_size(height, width)
     top, left = op.padding[:2]
-    shared = {
+    shared: dict[str, Any] = {
         "inputs": inputs,
         "outputs": outputs,
         "kernel": op.kernel,
