@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dlc.compiler.errors import DlcError
 from dlc.compiler.ir import DType, Graph, Value
@@ -49,8 +50,9 @@ def in_precision(graph: Graph, precision: str) -> Graph:
                 if operand not in rounded:
                     rounded[operand] = round_to(operand, bits)
             operands = tuple(rounded[o] for o in operands)
-        same = all(a is b for a, b in zip(operands, value.operands, strict=True))
-        memo[value] = value if same else Value(value.op, operands, value.type, value.span, value.label)
+        op = replace(value.op, bits=bits) if isinstance(value.op, (Convolution, LinearOp)) else value.op
+        same = op is value.op and all(a is b for a, b in zip(operands, value.operands, strict=True))
+        memo[value] = value if same else Value(op, operands, value.type, value.span, value.label)
     return Graph(
         graph.name,
         graph.inputs,

@@ -19,7 +19,7 @@ from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
 from dlc.compiler.codegen.workload import depends_on_batch, digest, identity
 from dlc.compiler.ir import Graph
-from dlc.compiler.passes import Recompute, Simplify
+from dlc.compiler.passes import Fuse, Recompute, Simplify
 from dlc.runtime.library import without_torch
 from dlc.runtime.plan import Program
 
@@ -73,7 +73,8 @@ def compile_graph(
     `batch` fixes the number of samples; without it the program serves any, with kernels of their own for a batch of one
     where that pays.
     """
-    schedule = emit.order(Recompute()(Simplify(expand_norms=True)(graph)))
+    fuse = Fuse(rounds_beside=isinstance(target, CudaTarget))
+    schedule = emit.order(Recompute()(Simplify(expand_norms=True)(graph)), fuse)
     functions = _Functions(target, batch, options)
     names = functions.of_all(schedule.calls)
     device = "cuda" if isinstance(target, CudaTarget) else "cpu"

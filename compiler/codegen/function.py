@@ -31,17 +31,27 @@ class Immediate:
         return tirx.const(self.value, self.dtype)
 
 
-def lower(kernel: Kernel, batch: int | None, target: Target | None = None) -> Any:
-    """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results."""
+def lower(kernel: Kernel, batch: int | None, target: Target | None = None, *, apart: Value | None = None) -> Any:
+    """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results.
+
+    `apart` is a value that is computed elsewhere: it becomes the last parameter, and a result is copied from it.
+    """
     t = Lowering(batch, target)
     tensors: dict[Value, Any] = {}
     for i, value in enumerate(kernel.inputs):
         tensors[value] = _readable(t, value, t.placeholder(value.type, f"input{i}"))
     for value in kernel.body:
+        if value is apart:
+            tensors[value] = t.placeholder(value.type, "sums")
+            continue
         op = value.op if batch is None else bind_batch(value.op, batch)
         tensors[value] = _readable(t, value, op.lower(t, *(_operand(o, tensors) for o in value.operands)))
     stored = [tensors[v] for v in (*kernel.inputs, *kernel.results)]
     arguments = [x.bits if isinstance(x, Widened) else x for x in stored]
+    if apart is not None:
+        sums = tensors[apart]
+        copied = t.compute(sums.shape, lambda *i: sums(*i), "copied") if apart in kernel.results else None
+        arguments = [*(copied if a is sums else a for a in arguments), sums]
     return te.create_prim_func(arguments, index_dtype_override="int64")
 
 

@@ -29,13 +29,18 @@ class Scheduled:
 
 def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget | CudaTarget) -> Scheduled:
     """The function of a kernel. `name` is for messages."""
-    function = place(lower(call.kernel, batch, target), call.parts)
     if isinstance(target, CudaTarget):
         from dlc.compiler.codegen.schedules.cuda import schedule_function
+        from dlc.compiler.codegen.schedules.cuda.product import schedule_product
 
+        product = schedule_product(call, batch, target)
+        if product is not None:
+            shared = share_buffers(guard_divisions(product.function), call.shared)
+            return Scheduled(shared, product.rule, product.specializes_batch_one)
+        function = place(lower(call.kernel, batch, target), call.parts)
         scheduled, rule_name = schedule_function(function, target)
         return Scheduled(share_buffers(guard_divisions(scheduled), call.shared), rule_name)
-    schedule = Schedule(function)
+    schedule = Schedule(place(lower(call.kernel, batch, target), call.parts))
     blocks = blocks_of(schedule)
     rule = apply_rule(schedule, blocks, target)
     if rule is None:

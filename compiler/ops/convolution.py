@@ -23,7 +23,11 @@ Sides = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Convolution(Op):
-    """What the convolution ops share: `channels` counts outputs, `padding` is (top, left, bottom, right)."""
+    """What the convolution ops share: `channels` counts outputs, `padding` is (top, left, bottom, right).
+
+    `bits` says how many significant bits the factors have at most: whoever rounds them says so, and targets that multiply
+    such numbers faster may.
+    """
 
     channels: int
     kernel: Pair
@@ -32,6 +36,7 @@ class Convolution(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
     block: int = 0
+    bits: int = 24
 
     def output_size(self, height: int, width: int) -> Pair:
         """Height and width of the result for an image of this size. Raises ShapeError where the kernel does not fit."""
@@ -58,7 +63,7 @@ class Convolution(Op):
 
     def attributes(self) -> dict[str, Any]:
         """The fields that all three ops have, to make one op out of another."""
-        names = ("channels", "kernel", "stride", "padding", "dilation", "groups", "block")
+        names = ("channels", "kernel", "stride", "padding", "dilation", "groups", "block", "bits")
         return {n: getattr(self, n) for n in names}
 
     def _canonical(self, weight: np.ndarray) -> np.ndarray:

@@ -20,10 +20,11 @@ from dlc.runtime.deferred import np
 
 @dataclass(frozen=True)
 class LinearOp(Op):
-    """What the linear ops share: `features` counts outputs (O)."""
+    """What the linear ops share: `features` counts outputs (O), `bits` the significant bits of factors (see Convolution)."""
 
     features: int
     block: int = 0
+    bits: int = 24
 
     def weight_shape(self, features_in: int) -> tuple[int, ...]:
         """The weight's shape, packed where `block` says so."""
@@ -70,8 +71,10 @@ class Linear(LinearOp):
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
         x, weight = result.operands
         features_in = static(x.type.shape[1:])[0]
-        by_input = LinearInputGradient(self.features, self.block, features_in=features_in)
-        return apply(by_input, upstream, weight), apply(LinearWeightGradient(self.features, self.block), x, upstream)
+        by_input = LinearInputGradient(self.features, self.block, self.bits, features_in=features_in)
+        return apply(by_input, upstream, weight), apply(
+            LinearWeightGradient(self.features, self.block, self.bits), x, upstream
+        )
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, weight = operands
@@ -104,8 +107,8 @@ class LinearInputGradient(LinearOp):
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
         dy, weight = result.operands
-        by_weight = LinearWeightGradient(self.features, self.block)
-        return apply(Linear(self.features, self.block), upstream, weight), apply(by_weight, upstream, dy)
+        by_weight = LinearWeightGradient(self.features, self.block, self.bits)
+        return apply(Linear(self.features, self.block, self.bits), upstream, weight), apply(by_weight, upstream, dy)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         upstream, weight = operands
@@ -141,8 +144,8 @@ class LinearWeightGradient(LinearOp):
 
     def gradient(self, result: Value, upstream: Value) -> Sequence[Value | None]:
         x, dy = result.operands
-        by_input = LinearInputGradient(self.features, self.block, features_in=static(x.type.shape[1:])[0])
-        return apply(by_input, dy, upstream), apply(Linear(self.features, self.block), x, upstream)
+        by_input = LinearInputGradient(self.features, self.block, self.bits, features_in=static(x.type.shape[1:])[0])
+        return apply(by_input, dy, upstream), apply(Linear(self.features, self.block, self.bits), x, upstream)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, upstream = operands

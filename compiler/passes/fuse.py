@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dlc.compiler.ir import Constant, Fusion, Graph, Shape, Value
+from dlc.compiler.ops.rounding import Round
 from dlc.compiler.ops.slicing import Concat
 
 _ANCHORS = (Fusion.CONTRACTION, Fusion.REDUCTION)
@@ -73,12 +74,14 @@ class Fuse:
     """Graph -> kernels in the order in which they run.
 
     `most_inputs` bounds what one kernel reads, `longest` how many ops it holds, `largest` how many ops the expression of
-    one result counts when every use of a value repeats the value's own expression, as inlining does.
+    one result counts when every use of a value repeats the value's own expression, as inlining does. `rounds_beside`: the
+    kernel of a contraction gives its result rounded too where others read both, for targets whose kernels can.
     """
 
     most_inputs: int = 24
     longest: int = 64
     largest: int = 256
+    rounds_beside: bool = False
 
     def __call__(self, graph: Graph) -> tuple[Kernel, ...]:
         """The kernels of all values that are computed, each value in one kernel."""
@@ -221,6 +224,11 @@ class _Fusing:
 
     def _join(self, value: Value) -> None:
         """Puts an element-wise value into the element-wise kernels that compute its operands, where that is legal."""
+        beside = self._beside(value)
+        if beside is not None:
+            beside.members.add(value)
+            self._assign(beside)
+            return
         group = _Group({value})
         for operand in sorted(dict.fromkeys(value.operands), key=self.index.__getitem__, reverse=True):
             producer = self.groups.get(operand)
@@ -232,6 +240,16 @@ class _Fusing:
             if operand.type.shape == value.type.shape and self._direct(value, producer.members) and self._legal(merged):
                 group.members = merged
         self._assign(group)
+
+    def _beside(self, value: Value) -> _Group | None:
+        """The kernel of a contraction that a rounding of its result may belong to, as a second result."""
+        if not self.options.rounds_beside or not isinstance(value.op, Round):
+            return None
+        group = self.groups.get(value.operands[0])
+        if group is None or group.anchor is None or group.anchor.op.fusion is not Fusion.CONTRACTION:
+            return None
+        same = group.anchor.type.shape == value.type.shape
+        return group if same and self._legal(group.members | {value}) else None
 
 
 def _readers(graph: Graph) -> Mapping[Value, tuple[Value, ...]]:

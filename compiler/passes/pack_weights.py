@@ -29,7 +29,9 @@ def weight_block(lanes: int, channels: int) -> int:
 
 @dataclass(frozen=True)
 class PackWeights:
-    """Weights [O, …] become [ceil(O / block), …, block], by the vector width: `lanes` float32 numbers (1: not packed).
+    """Weights [O, …] become [ceil(O / block), …, block], by the vector width: `lanes` float32 numbers.
+
+    With one lane (GPUs) blocks are single channels: [O, kh, kw, I, 1], so that channels lie side by side as in images.
 
     A linear layer behind a flattening gets its columns in the order in which the image lies in memory; the flattening
     then moves nothing. Runs before differentiation: gradients and optimizer state are born packed. A weight is packed if
@@ -99,8 +101,10 @@ def _flattens(value: Value) -> bool:
 
 def _convolution_layout(op: Conv2d, weight: TensorType, lanes: int) -> Layout | None:
     channels, inputs, height, width = _sizes(weight.shape)
-    block = weight_block(lanes, channels // op.groups)
-    if lanes == 1 or (op.groups > 1 and (channels // op.groups) % block):
+    if lanes == 1 and height * width == 1:
+        return None
+    block = weight_block(lanes, channels // op.groups) if lanes > 1 else 1
+    if op.groups > 1 and (channels // op.groups) % block:
         return None
     blocks = -(-channels // block)
     return Layout(

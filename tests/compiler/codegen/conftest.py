@@ -1,5 +1,9 @@
 """Graphs compiled and compared with the interpreter."""
 
+import importlib.util
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -62,3 +66,14 @@ def check_compiled():
         return compiled
 
     return check
+
+
+@pytest.fixture
+def emulated(tmp_path):
+    """emulated(compiled): the kernels of a graph compiled for a GPU, as functions by name of tensors in main memory."""
+    if shutil.which("g++") is None:
+        pytest.skip("the emulation is compiled with g++")
+    found = importlib.util.spec_from_file_location("emulation", Path(__file__).with_name("emulation.py"))
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return lambda compiled: module.emulated(compiled, tmp_path)

@@ -17,6 +17,7 @@ from dlc.compiler.folding import folding
 from dlc.compiler.network import inference_form
 from dlc.compiler.passes import PackWeights, Simplify
 from dlc.compiler.pipeline import compile_training
+from dlc.compiler.precision import in_precision
 
 SPECS = Path(dlc.__file__).parent / "specs"
 EM_CUDA = 190
@@ -39,12 +40,13 @@ LARGE = [
 HEADS = {"GoogLeNet": ("aux1", "aux2"), "GoogLeNetOf2014": ("aux1", "aux2")}
 
 
-def inference(spec: str, model: str) -> Compiled:
+def inference(spec: str, model: str, precision: str = "float32") -> Compiled:
     network = folding(inference_form(api.one_network(SPECS / f"{spec}.dlspec", model=model))).network
-    return compile_graph(PackWeights(1)(Simplify()(build_inference(network))), SM_90)
+    graph = in_precision(PackWeights(1)(Simplify()(build_inference(network))), precision)
+    return compile_graph(graph, SM_90)
 
 
-def step(folder: Path, spec: str, model: str) -> Compiled:
+def step(folder: Path, spec: str, model: str, precision: str = "float32") -> Compiled:
     network = api.one_network(SPECS / f"{spec}.dlspec", model=model)
     heads = "".join(f" + 0.3*cross_entropy({head})" for head in HEADS.get(model, ()))
     path = folder / "step.dlspec"
@@ -52,9 +54,15 @@ def step(folder: Path, spec: str, model: str) -> Compiled:
         f'import "{spec}.dlspec" as nets\nmodel Net = nets.{model}\n'
         f"data images {{ source npz\n resize {network.inputs[0].shape[1]} }}\ntrain Step {{ model Net\n data images\n"
         f" loss cross_entropy{'(logits)' if heads else ''}{heads}\n optimizer sgd(lr=0.01, momentum=0.9)\n"
-        " batch 8\n epochs 1 }\n"
+        f" batch 8\n epochs 1\n precision {precision} }}\n"
     )
     return compile_training(api.recipe_of(path), SM_90, 8)
+
+
+def check_products(compiled: Compiled, rule: str) -> None:
+    """Every convolution, linear layer and gradient is taken by this rule."""
+    taken = {name: found for name, found in compiled.rules.items() if name.startswith(("conv2d", "linear"))}
+    assert taken and set(taken.values()) == {rule}
 
 
 def check(compiled: Compiled) -> None:
@@ -72,6 +80,25 @@ def test_small_networks_compile(spec: str, model: str) -> None:
     pytest.importorskip("cuda.bindings.nvfatbin")
 
     check(inference(spec, model))
+
+
+@pytest.mark.parametrize("spec, model", SMALL)
+def test_products_of_small_networks_use_tensor_cores_only_where_tf32_is_allowed(
+    spec: str, model: str, tmp_path: Path
+) -> None:
+    check_products(inference(spec, model), "Product")
+    check_products(inference(spec, model, "tf32"), "ProductTf32")
+    check_products(step(tmp_path, spec, model, "tf32"), "ProductTf32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec, model", LARGE)
+def test_products_of_large_networks_use_tensor_cores_where_tf32_is_allowed(
+    spec: str, model: str, tmp_path: Path
+) -> None:
+    check_products(inference(spec, model, "tf32"), "ProductTf32")
+    if (spec, model) != ("lenet5_1998", "LeNet5"):  # its recipe has a loss of its own
+        check_products(step(tmp_path, spec, model, "tf32"), "ProductTf32")
 
 
 @pytest.mark.parametrize("spec, model", LARGE)

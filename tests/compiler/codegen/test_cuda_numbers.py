@@ -1,14 +1,7 @@
-"""What kernels for GPUs compute, found out without one: their CUDA source runs as coroutines on the processor.
-
-Barriers and shuffles are honoured, races and memory spaces are not: this shows wrong indices and formulas, not missing barriers.
-"""
+"""What kernels for GPUs compute, found out without one: their CUDA source runs as coroutines on the processor."""
 
 from __future__ import annotations
 
-import ctypes
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import tvm_ffi
-from tvm import tirx
 
 import dlc
 from dlc import api
@@ -34,103 +25,34 @@ from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.executor import Executor
 
 SPECS = Path(dlc.__file__).parent / "specs"
-PRELUDE = Path(__file__).with_name("emulation.h")
-COUNT = "(current % shape.x)", "(current / shape.x % shape.y)", "(current / (shape.x * shape.y))"
 
 
-def launches(name: str, function: Any) -> list[tuple[str, list[int], list[int]]]:
-    """The kernels of a scheduled function with their grids and blocks: one for each loop nest that is bound to threads."""
-    body = function.body.block.body
-    found: list[tuple[str, list[int], list[int]]] = []
-    for nest in body.seq if hasattr(body, "seq") else [body]:
-        extents: dict[str, int] = {}
-
-        def see(loop: Any, extents: dict[str, int] = extents) -> None:
-            if loop.thread_binding is not None:
-                extents[str(loop.thread_binding.thread_tag)] = int(loop.extent)
-
-        tvm_ffi.structural_walk(nest, (tirx.For, see))
-        kernel = f"{name}_kernel" + (f"_{len(found)}" if found else "")
-        found.append((kernel, *([extents.get(f"{kind}.{a}", 1) for a in "xyz"] for kind in ("blockIdx", "threadIdx"))))
-    return found
-
-
-def parameters(source: str, kernel: str) -> list[tuple[str, str]]:
-    """Types and names of a kernel's parameters."""
-    text = re.search(rf"\b{kernel}\(([^)]*)\)", source)
-    assert text is not None
-    return [(t.replace("__restrict__", ""), n) for t, _, n in (p.strip().rpartition(" ") for p in text[1].split(","))]
-
-
-def emulated(compiled: Compiled, folder: Path) -> Callable[[str], Callable[..., None]]:
-    """The kernels of a compiled graph as functions of tensors in main memory."""
-    source = compiled.code.source  # type: ignore[attr-defined]  # CudaCode
-    kernels = {name: launches(name, function) for name, function in compiled.functions.items()}
-    text = re.sub(
-        r"__shared__ alignas\((\d+)\)", r"alignas(\1) static", source[source.index('extern "C" __global__') :]
-    )
-    for axis, count in zip("xyz", COUNT, strict=True):
-        text = text.replace(f"((int)threadIdx.{axis})", f"((int){count})")
-    for kernel, grid, block in (k for found in kernels.values() for k in found):
-        passed = ", ".join(f"({kind})P_{kernel}[{i}]" for i, (kind, _) in enumerate(parameters(source, kernel)))
-        sizes = ", ".join("{" + ",".join(map(str, size)) + "}" for size in (grid, block))
-        text += f"\nstatic void** P_{kernel};\nstatic void B_{kernel}() {{ {kernel}({passed}); }}\n"
-        text += f'extern "C" void run_{kernel}(void** p) {{ P_{kernel} = p; emulate(B_{kernel}, {sizes}); }}\n'
-    (folder / "kernels.cpp").write_text(PRELUDE.read_text() + text)
-    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-w", "-o", "kernels.so", "kernels.cpp"]
-    subprocess.run(command, cwd=folder, check=True)
-    library = ctypes.CDLL(str(folder / "kernels.so"))
-
-    def function(name: str) -> Callable[..., None]:
-        names = [p.name for p in compiled.functions[name].params]
-
-        def call(*tensors: Any) -> None:
-            addresses = {n: np.from_dlpack(t).ctypes.data for n, t in zip(names, tensors, strict=True)}
-            held = []
-            for kernel, _, _ in kernels[name]:
-                wanted = [n.lstrip("*").removesuffix("_ptr") for _, n in parameters(source, kernel)]
-                for between in set(wanted) - set(addresses):  # what one kernel leaves for the next
-                    held.append(np.empty(2**22, np.uint8))
-                    addresses[between] = held[-1].ctypes.data
-                getattr(library, f"run_{kernel}")((ctypes.c_void_p * len(wanted))(*(addresses[n] for n in wanted)))
-
-        return call
-
-    return function
-
-
-def executors(host: Compiled, device: Compiled, weights: dict[str, np.ndarray], folder: Path) -> list[Executor]:
+def executors(host: Compiled, device: Compiled, weights: dict[str, np.ndarray], functions: Any) -> list[Executor]:
     """The two programs, each with its own copy of the weights."""
     program = msgspec.structs.replace(device.program, device="cpu")
     made = []
-    for run, compiled, function in ((host.program, host, host.function), (program, device, emulated(device, folder))):
+    for run, compiled, function in ((host.program, host, host.function), (program, device, functions)):
         made.append(Executor(run, function, {n: aligned_copy(a) for n, a in pack(compiled, weights).items()}))
     return made
 
 
-@pytest.fixture(autouse=True)
-def compiler_of_the_emulation() -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("the emulation is compiled with g++")
-
-
-def test_the_forward_pass_gives_the_processors_numbers(tmp_path: Path) -> None:
+def test_the_forward_pass_gives_the_processors_numbers(emulated: Callable[..., Any]) -> None:
     network = folding(inference_form(api.one_network(SPECS / "lenet5.dlspec", model="LeNet5"))).network
     graph = Simplify()(build_inference(network))
     targets = Target.parse("cpu"), Target.parse("cuda:sm_90")
     host, device = (compile_graph(PackWeights(t.lanes)(graph), t, batch=3) for t in targets)
-    right, found = executors(host, device, api.fresh_weights(network), tmp_path)
+    right, found = executors(host, device, api.fresh_weights(network), emulated(device))
     images = np.random.default_rng(0).standard_normal((3, 1, 32, 32), np.float32)
 
     np.testing.assert_allclose(found.execute([images])[0], right.execute([images])[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_training_steps_give_the_processors_numbers(tmp_path: Path) -> None:
+def test_training_steps_give_the_processors_numbers(emulated: Callable[..., Any]) -> None:
     recipe = api.recipe_of(SPECS / "lenet5.dlspec", settings=["train.batch=6"])
     host, device = (compile_training(recipe, Target.parse(t), recipe.batch) for t in ("cpu", "cuda:sm_90"))
     weights = {**initial_weights(recipe.network, recipe), **initial_state(recipe)}
-    right, found = executors(host, device, weights, tmp_path)
+    right, found = executors(host, device, weights, emulated(device))
     generator = np.random.default_rng(0)
 
     for step in range(2):

@@ -11,6 +11,7 @@ from dlc.compiler.ops.linear import linear
 from dlc.compiler.ops.normalization import batch_norm_training
 from dlc.compiler.ops.pooling import max_pool
 from dlc.compiler.ops.reduction import mean, reduce_max, reduce_sum
+from dlc.compiler.ops.rounding import round_to
 from dlc.compiler.ops.shape import reshape, transpose
 from dlc.compiler.passes import Fuse, Recompute, Simplify
 
@@ -44,6 +45,19 @@ def test_the_residual_block_is_two_kernels(image, weight, conv):
     y = relu(e.add(e.add(conv(y, "w2"), weight("b2", 4)), x))
 
     assert kernels(Graph("g", (x,), {"y": y})) == ["conv2d+add+relu", "conv2d+add+add+relu"]
+
+
+def test_a_rounded_result_that_is_read_unrounded_too_can_be_a_second_result(image, weight, conv):
+    x = image(6, 6, 4)
+    y = relu(conv(x, "w1"))
+    graph = Graph("g", (x,), {"y": e.add(conv(round_to(y, 11), "w2"), y)})
+
+    assert kernels(graph) == ["conv2d+relu", "round", "conv2d+add"]
+
+    beside = Fuse(rounds_beside=True)(graph)
+    check_order(graph, beside)
+    assert [k.what for k in beside] == ["conv2d+relu+round", "conv2d+add"]
+    assert [v.op.name for v in beside[0].results] == ["relu", "round"]
 
 
 def test_of_two_convolutions_that_are_added_the_later_takes_the_sum(image, weight, conv):

@@ -44,6 +44,16 @@ def test_flattening_before_a_linear_layer_becomes_a_view_even_unpacked(image, we
     assert after.outputs["y"].op.block == 0
 
 
+def test_with_one_lane_input_channels_lie_side_by_side(image, weight):
+    x = image(5, 5, 6)
+    y = conv2d(conv2d(x, weight("large", 8, 6, 3, 3)), weight("small", 4, 8, 1, 1))
+
+    after = PackWeights(1)(Graph("g", (x,), {"y": y}))
+
+    shapes = {v.op.key: v.type.shape for v in after.parameters}
+    assert shapes == {"large": (8, 3, 3, 6, 1), "small": (4, 8, 1, 1)}
+
+
 @pytest.mark.parametrize(
     ("lanes", "channels", "block"),
     [(16, 1, 16), (16, 64, 32), (16, 10, 16), (16, 48, 48), (16, 96, 32), (8, 64, 16), (4, 64, 16), (4, 3, 4)],
