@@ -100,7 +100,7 @@ def schedule_convolution(
     else:
         store = schedule.get_sblock(last.name)
         schedule.set_scope(main, 0, "local")
-    image_row, halo = _image_bytes(schedule, main, rows or 1)
+    image_row, halo = _image_bytes(schedule, main, rows or 1, kernel_rows)
     shape = Shape(
         batch,
         rows or 1,
@@ -151,12 +151,17 @@ def schedule_convolution(
     schedule.decompose_reduction(main, reduced[0])
 
 
-def _image_bytes(schedule: Schedule, main: Any, rows: int) -> tuple[float, float]:
-    """Bytes of the image that each row of results needs, and those that the first needs beyond."""
+def _image_bytes(schedule: Schedule, main: Any, rows: int, kernel: int) -> tuple[float, float]:
+    """Bytes of the image that each row of results needs, and those that the first needs beyond.
+
+    A kernel of fewer rows than the stride passes over rows, and columns, of the image.
+    """
     body = schedule.get(main).body
     image = next(load.source for load in loads(body.value) if not load.source.same_as(body.buffer))
     high, wide, deep = (static(e) or 1 for e in list(image.ty.shape)[1:])
     row, stride = 4.0 * wide * deep, max(1, high // rows)
+    if kernel < stride:
+        return row * kernel * kernel / stride, 0.0
     return row * stride, row * max(0, high - stride * rows)
 
 
