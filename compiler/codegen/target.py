@@ -20,7 +20,7 @@ import msgspec
 from dlc.compiler.codegen.cache import Cache, compiler_version
 from dlc.compiler.errors import DlcError
 from dlc.compiler.machine import MESH_L2, Machine, on_mesh
-from dlc.runtime.device import FEATURES
+from dlc.runtime.device import FEATURES, cpu_features
 
 TARGETS = {
     "cpu": "this machine's processor",
@@ -56,6 +56,9 @@ COMMON_CPUS = (
 
 _SCHEDULED = ("avx2", "fma", "avx512f", "avx512bf16", "avx512vnni", "amx-bf16", "neon", "sve")
 """The instruction set features that schedules ask for, by LLVM's names."""
+
+_BY_FLAG = ("avx512bf16", "amx-tile", "amx-bf16")
+"""Features that are asked of the system and not told from a processor's name."""
 
 _CPU_NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 
@@ -218,12 +221,19 @@ class CpuTarget(Target):
     def identity(self) -> tuple[str | float, ...]:
         """All facts on which code for the target depends."""
         rates = self.machine.l2_rate, self.machine.l3_rate, self.machine.memory_rate
-        return self.mtriple, self.mcpu, self.cores, self.l1, self.l2, self.l3, *rates
+        return self.mtriple, self.mcpu, self.cores, self.l1, self.l2, self.l3, *rates, *self.additional
 
     @cached_property
     def tvm(self) -> Any:
         """TVM's object for the target."""
-        return _tvm_target().Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.mtriple})
+        more = {"mattr": [f"+{f}" for f in self.additional]} if self.additional else {}
+        return _tvm_target().Target({"kind": "llvm", "mcpu": self.mcpu, "mtriple": self.mtriple, **more})
+
+    @property
+    def additional(self) -> tuple[str, ...]:
+        """Features of this machine's processor that its name may not tell: hypervisors change the model's number, by which
+        LLVM knows processors."""
+        return tuple(f for f in _BY_FLAG if f in (cpu_features() or ())) if self.is_host else ()
 
 
 class Facts(msgspec.Struct, frozen=True):
