@@ -76,9 +76,8 @@ def compile_graph(
     schedule = emit.order(Recompute()(Simplify(expand_norms=True)(graph)))
     functions = _Functions(target, batch, options)
     names = functions.of_all(schedule.calls)
-    device = "cuda" if isinstance(target, CudaTarget) else "cpu"
-    program = emit.program(schedule, names, batch, device)
-    if device == "cpu":
+    program = emit.program(schedule, names, batch, target)
+    if target.device == "cpu":
         program = msgspec.structs.replace(program, driver=DRIVER)
     return Compiled(program, functions.code(), schedule.constants, functions.scheduled, functions.rules)
 

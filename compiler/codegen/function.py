@@ -15,7 +15,7 @@ from dlc.compiler.codegen.lower import Lowering
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
-from dlc.compiler.ir import Constant, Value
+from dlc.compiler.ir import Constant, DType, Value
 from dlc.compiler.passes.fuse import Kernel, is_immediate
 
 
@@ -32,16 +32,30 @@ class Immediate:
 
 
 def lower(kernel: Kernel, batch: int | None, target: Target | None = None) -> Any:
-    """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results."""
+    """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results.
+
+    Parameters have the types in which the target keeps their elements in memory (`Target.stored`).
+    """
     t = Lowering(batch, target)
     tensors: dict[Value, Any] = {}
+    arguments = []
     for i, value in enumerate(kernel.inputs):
-        tensors[value] = t.placeholder(value.type, f"input{i}")
+        stored = value.type.dtype if target is None else target.stored(value.type.dtype)
+        given = t.placeholder(value.type.with_dtype(stored), f"input{i}")
+        arguments.append(given)
+        tensors[value] = given if stored is value.type.dtype else _converted(t, given, value.type.dtype)
     for value in kernel.body:
         op = value.op if batch is None else bind_batch(value.op, batch)
         tensors[value] = op.lower(t, *(_operand(o, tensors) for o in value.operands))
-    arguments = [tensors[v] for v in (*kernel.inputs, *kernel.results)]
+    for value in kernel.results:
+        stored = value.type.dtype if target is None else target.stored(value.type.dtype)
+        arguments.append(tensors[value] if stored is value.type.dtype else _converted(t, tensors[value], stored))
     return te.create_prim_func(arguments, index_dtype_override="int64")
+
+
+def _converted(t: Lowering, tensor: Any, dtype: DType) -> Any:
+    """The tensor in another element type."""
+    return t.compute(tensor.shape, lambda *i: t.maths.cast(tensor(*i), dtype), "converted")
 
 
 def _operand(value: Value, tensors: Mapping[Value, Any]) -> Any:
