@@ -12,7 +12,9 @@ import pytest
 
 import dlc
 from dlc import api
+from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.device_executor import DeviceExecutor
+from dlc.runtime.device_memory import DeviceMemory
 from dlc.runtime.device_tensor import DeviceArray
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.library import load_code
@@ -56,6 +58,17 @@ class HostGpu:
     def copy(self, to: int, source: int, size: int) -> None:
         self.log.append("copy")
         ctypes.memmove(to, source, size)
+
+    def upload_aside(self, to: int, source: int, size: int) -> None:
+        self.log.append("upload aside")
+        ctypes.memmove(to, source, size)
+
+    def mark_aside(self) -> Any:
+        return "all copied"
+
+    def wait_for(self, event: Any) -> None:
+        assert event == "all copied"
+        self.log.append("wait")
 
     def synchronize(self) -> None:
         pass
@@ -181,3 +194,70 @@ def test_a_profile_has_a_line_for_each_step(net: Session) -> None:
     (name,) = (spec.name for spec in executor.program.inputs)
 
     assert [t.seconds for t in executor.profile({name: images(2)}, 2)] == [1e-3] * len(executor.program.steps)
+
+
+def test_inputs_that_are_expected_are_copied_aside_and_read_where_they_arrive(net: Session) -> None:
+    gpu = HostGpu()
+    executor = on(gpu, net)
+    (name,) = (spec.name for spec in executor.program.inputs)
+    batches = [images(3, seed) for seed in range(6)]
+    executor.expect({name: batches[0]})
+    gpu.log.clear()
+
+    for batch, after in zip(batches, [*batches[1:], None], strict=True):
+        if after is not None:
+            executor.expect({name: after})
+        np.testing.assert_array_equal(executor.execute([batch])[0], net(batch))
+    assert "upload" not in gpu.log
+    assert gpu.log.count("upload aside") >= 5 and gpu.log.count("wait") == 6
+    assert gpu.log.count("capture") == 2  # one for each set of places
+    executor.close()
+    assert not gpu.held
+
+
+def test_what_was_expected_and_does_not_come_makes_no_difference(net: Session) -> None:
+    executor = on(HostGpu(), net)
+    (name,) = (spec.name for spec in executor.program.inputs)
+
+    for seed in range(4):
+        executor.expect({name: images(3, 100 + seed), "nothing": images(1)})
+        executor.expect({name: images(2).astype(np.float64)})
+        np.testing.assert_array_equal(executor.execute([images(3, seed)])[0], net(images(3, seed)))
+
+
+def test_without_room_for_a_second_set_of_places_the_first_serves(net: Session) -> None:
+    gpu = HostGpu()
+    executor = on(gpu, net)
+    (name,) = (spec.name for spec in executor.program.inputs)
+    executor.execute([images(3)])
+    gpu.limit = 0
+
+    for seed in range(3):
+        batch = images(3, seed)
+        executor.expect({name: batch})
+        np.testing.assert_array_equal(executor.execute([batch])[0], net(batch))
+
+
+def test_programs_share_weights_on_the_device_and_changes_reach_both_sides(net: Session) -> None:
+    gpu = HostGpu()
+    memory = DeviceMemory(gpu)
+    artifact = net._artifact
+    weights = {name: aligned_copy(array) for name, array in artifact.weights.items()}
+    one, two = (
+        DeviceExecutor(artifact.manifest.program, load_code(artifact.code), weights, memory=memory) for _ in range(2)
+    )
+
+    assert len(gpu.held) == len(weights)
+    name, array = next((n, a) for n, a in weights.items() if a.ndim > 1)
+    array[...] = 0
+    memory.upload([array])
+    np.testing.assert_array_equal(one.execute([images(2)])[0], two.execute([images(2)])[0])
+    assert np.abs(one.execute([images(2)])[0] - net(images(2))).max() > 0
+    array[...] = 1
+    memory.download()
+    assert not array.any()
+    one.close()
+    assert not two.download(name).any()
+    two.close()
+    memory.close()
+    assert not gpu.held

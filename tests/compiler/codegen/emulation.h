@@ -9,14 +9,16 @@
 using std::max; using std::min;
 struct dim3_ { unsigned x, y, z; };
 static dim3_ threadIdx, blockIdx;
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(8) int2 { int x, y; };
-static inline int2 make_int2(int a,int b){return {a,b};}
-struct alignas(16) int4 { int x, y, z, w; };
-static inline float2 make_float2(float a,float b){return {a,b};}
-static inline float4 make_float4(float a,float b,float c,float d){return {a,b,c,d};}
-static inline int4 make_int4(int a,int b,int c,int d){return {a,b,c,d};}
+using uchar = unsigned char; using ushort = unsigned short; using uint = unsigned int;
+#define VECTORS(T, N) \
+  struct alignas(2 * sizeof(T)) N##2 { T x, y; }; \
+  struct alignas(4 * sizeof(T)) N##4 { T x, y, z, w; }; \
+  static inline N##2 make_##N##2(T x, T y) { return {x, y}; } \
+  static inline N##4 make_##N##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+VECTORS(float, float) VECTORS(int, int) VECTORS(uint, uint) VECTORS(uchar, uchar) VECTORS(ushort, ushort)
+VECTORS(signed char, char) VECTORS(double, double)
+#define CUDART_INF_F INFINITY
+#define CUDART_NAN_F NAN
 #define __global__
 #define __device__
 #define __shared__ static
@@ -55,4 +57,3 @@ static void emulate(void (*f)(), dim3_ grid, dim3_ block) {
       for (int i = 0; i < n; i++) if (!done[i]) { current = i;
         threadIdx = {i % block.x, i / block.x % block.y, i / (block.x * block.y)}; swapcontext(&home, &fibres[i]); more |= !done[i]; } } }
   free(stacks); }
-#define uint unsigned int
