@@ -137,7 +137,11 @@ class DeviceExecutor:
         if batch == BATCH:
             batch = max((len(a) for i, a in arrays.items() if self.program.inputs[i].shape[0] == BATCH), default=0)
         with self._lock:
-            if arrays and batch and all(a.shape == resolve_shape(self.program.inputs[i].shape, batch) for i, a in arrays.items()):
+            if (
+                arrays
+                and batch
+                and all(a.shape == resolve_shape(self.program.inputs[i].shape, batch) for i, a in arrays.items())
+            ):
                 self._bind(batch).inputs.expect(arrays)
 
     def download(self, name: str) -> np.ndarray:
@@ -236,7 +240,9 @@ class DeviceExecutor:
         self._gpu.free(bound.arena)
         self._gpu.free_host(bound.host)
 
-    def _stage(self, bound: _Bound, values: Sequence[Any], tensors: Sequence[Any | None], given: Sequence[Any]) -> list[int]:
+    def _stage(
+        self, bound: _Bound, values: Sequence[Any], tensors: Sequence[Any | None], given: Sequence[Any]
+    ) -> list[int]:
         """Puts inputs from the host onto the device; the address of every input there. `given` are they as the caller has
         them, `values` as they fit the program."""
         places, there = bound.inputs.take(given)

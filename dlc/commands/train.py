@@ -20,6 +20,9 @@ from dlc.commands.options import DATA, JSON, NO_CACHE, SETTINGS, SPEC, THREADS, 
 @DATA
 @SETTINGS
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
+@click.option(
+    "--target", default="cpu", show_default=True, help="What trains: cpu, cuda or cuda:sm_90 (see dlc targets)."
+)
 @THREADS
 @NO_CACHE
 @JSON
@@ -31,6 +34,7 @@ def command(
     data: Path | None,
     settings: tuple[str, ...],
     resume: bool,
+    target: str,
     threads: int | None,
     no_cache: bool,
     as_json: bool,
@@ -44,6 +48,7 @@ def command(
         "threads": threads,
         "progress": True,
         "cache": not no_cache,
+        "target": target,
     }
     if every:
         if recipe is not None:

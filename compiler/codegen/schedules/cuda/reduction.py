@@ -37,7 +37,9 @@ class ReductionRule(ScheduleRule):
         behind = _behind(schedule, blocks, maps)
         for block in maps:
             if not schedule.get_loops(schedule.get_sblock(block.name)):
-                schedule.add_unit_loop(schedule.get_sblock(block.name))  # rfactor refuses blocks without a loop beside it
+                schedule.add_unit_loop(
+                    schedule.get_sblock(block.name)
+                )  # rfactor refuses blocks without a loop beside it
         for block in (b for b in blocks if b.reduces):
             handle = schedule.get_sblock(block.name)
             store = schedule.get_sblock(behind.name) if behind is not None and block == blocks.anchor else None
@@ -62,9 +64,11 @@ def schedule_reduction(schedule: Schedule, block: Any, store: Any | None) -> Non
     """Gives one reducing block its threads, and `store`, which makes the results of its sums, the same ones."""
     spatial, reduced = spatial_and_reduced(schedule, block)
     results = product(extent(schedule, loop) for loop in spatial)
-    length = None if any(extent(schedule, r) is None for r in reduced) else product(extent(schedule, r) for r in reduced)
+    length = (
+        None if any(extent(schedule, r) is None for r in reduced) else product(extent(schedule, r) for r in reduced)
+    )
     by_rows = not spatial or innermost_is_reduced(schedule, block)
-    if length is not None and not by_rows and length < 2 * _WORTH_A_THREAD or results >= _FILLED and not by_rows:
+    if not by_rows and (results >= _FILLED or (length is not None and length < 2 * _WORTH_A_THREAD)):
         fold_in_registers(schedule, [block], store or schedule.cache_write(block, 0, "local"))
         return
     symbolic = any(extent(schedule, loop) is None for loop in spatial)
