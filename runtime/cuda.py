@@ -65,6 +65,9 @@ class Gpu(Protocol):
     def synchronize(self) -> None:
         """Waits until all is done. Raises RuntimeFault (R0520) where a kernel failed."""
 
+    def finish(self) -> None:
+        """Waits until all that anybody in this process gave the device to do is done."""
+
     def run(self, work: Callable[[], None]) -> None:
         """Calls what launches kernels, so that they run in this device's order."""
 
@@ -145,6 +148,10 @@ class CudaGpu:
     def synchronize(self) -> None:
         """Waits until all is done. Raises RuntimeFault (R0520) where a kernel failed."""
         self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
+
+    def finish(self) -> None:
+        """Waits until the device has nothing to do."""
+        self._call("cudaDeviceSynchronize")
 
     def run(self, work: Callable[[], None]) -> None:
         """Calls what launches kernels, on this GPU's stream. The current device is a thread's own, so it is set each time."""

@@ -21,7 +21,7 @@ import numpy as np
 from dlc.runtime.arrays import aligned_empty, check_inputs, check_output, element_type
 from dlc.runtime.binding import PLANS, Kernel, variant
 from dlc.runtime.cuda import CudaGpu, Gpu, Graph
-from dlc.runtime.device_memory import DeviceMemory
+from dlc.runtime.device_memory import Blocks, DeviceMemory
 from dlc.runtime.device_tensor import DeviceArray, OnStream
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import StepTime, step_times
@@ -71,6 +71,7 @@ class DeviceExecutor:
         self._owns_memory = memory is None
         self._memory = memory or DeviceMemory(gpu if gpu is not None else CudaGpu())
         self._gpu: Gpu = self._memory.gpu
+        self._blocks = Blocks(self._gpu)
         self._tensor = load_runtime().from_dlpack
         self._kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
         self._lock = threading.Lock()
@@ -171,11 +172,13 @@ class DeviceExecutor:
     def trim(self) -> None:
         """Gives the memory for all batch sizes back; weights stay."""
         with self._lock:
+            self._blocks.trim()
             while self._bound:
                 self._free(self._bound.popitem()[1])
 
     def close(self) -> None:
         """Gives all memory back. Nothing can be run afterwards."""
+        self._blocks.close()
         self.trim()
         if self._owns_memory:
             self._memory.close()
@@ -324,9 +327,9 @@ class DeviceExecutor:
         results = []
         for spec, source in zip(self.program.outputs, bound.outputs, strict=True):
             size = _bytes(spec, bound.batch)
-            address = self._gpu.allocate(size)
+            address = self._blocks.take(size)
             shape = resolve_shape(spec.shape, bound.batch)
-            results.append(DeviceArray(address, shape, spec.dtype, self._gpu.kind, self._gpu.free))
+            results.append(DeviceArray(address, shape, spec.dtype, self._gpu.kind, self._blocks.giver(size)))
             self._gpu.copy(address, source, size)
         self._gpu.synchronize()
         return results

@@ -118,6 +118,9 @@ class HostGpu:
     def synchronize(self) -> None:
         pass
 
+    def finish(self) -> None:
+        self.log.append("finish")
+
     def run(self, work: Callable[[], None]) -> None:
         self.log.append("run")
         work()

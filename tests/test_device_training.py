@@ -20,6 +20,8 @@ from dlc.runtime.training.loop import Trainer
 from dlc.runtime.training.progress import Silent
 from dlc.training import TrainingSession, options_of
 
+pytestmark = pytest.mark.filterwarnings("ignore::dlc.SpecWarning")
+
 SPEC = """
 model Small {{
     input image: [1, 8, 8]

@@ -197,3 +197,42 @@ def test_programs_share_weights_on_the_device_and_changes_reach_both_sides(
     two.close()
     memory.close()
     assert not gpu.held
+
+
+def test_memory_of_results_that_nobody_holds_is_used_again(net: Session, stand_in: Callable[..., Any]) -> None:
+    gpu = stand_in()
+    executor = on(gpu, net)
+    given = images(2)
+    address = gpu.allocate(given.nbytes)
+    gpu.upload(address, given.ctypes.data, given.nbytes)
+    held = executor.execute([DeviceArray(address, given.shape, "float32", gpu.kind)])[0]
+    before = len(gpu.held)
+
+    for _ in range(3):
+        (result,) = executor.execute([DeviceArray(address, given.shape, "float32", gpu.kind)])
+        assert result.address != held.address
+        np.testing.assert_array_equal(np.from_dlpack(result), net(given))
+        del result
+    assert len(gpu.held) == before + 1
+    assert gpu.log.count("finish") == 2
+    executor.close()
+    del held
+    assert list(gpu.held) == [address]
+
+
+def test_a_session_copies_the_next_batch_while_it_computes_with_one(
+    net: Session, stand_in: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = [images(3, seed) for seed in range(4)] + [images(2)]
+    expected = [net(batch) for batch in batches]
+    gpu = stand_in()
+    session = Session(net._artifact)
+    monkeypatch.setattr(session, "_executor", on(gpu, net))
+    gpu.log.clear()
+
+    found = list(session.each((batch,) if i % 2 else batch for i, batch in enumerate(batches)))
+
+    for result, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(result, right)
+    assert gpu.log.count("upload aside") == 4 and gpu.log.count("upload") == 1
+    assert list(net.each([])) == []
