@@ -15,7 +15,7 @@ from dlc.compiler.codegen.schedules.cpu.loops import extent, largest_divisor, pr
 from dlc.compiler.codegen.schedules.cpu.reduction import innermost_is_reduced
 from dlc.compiler.codegen.schedules.cuda.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cuda.folding import fold_in_registers
-from dlc.compiler.codegen.schedules.cuda.threads import THREADS, WARP
+from dlc.compiler.codegen.schedules.cuda.threads import THREADS, VECTOR, WARP
 
 _FILLED = 2**17
 """Threads that keep a large GPU busy (132 multiprocessors, 1024 threads on each)."""
@@ -105,7 +105,7 @@ def _schedule(
         across = min(THREADS, WARP * _power_of_two((length or THREADS * _WORTH_A_THREAD) // (WARP * 4)))
         beside = 1 if extent(schedule, results) is None else largest_divisor(count, THREADS // across)
     else:
-        beside = 1 if inner is None else largest_divisor(inner, 2 * WARP)
+        beside = _columns(inner, length)
         across = min(_power_of_two(THREADS // beside), _power_of_two(length or THREADS))
     kinds = ("threadIdx.y", "threadIdx.x") if by_rows else ("threadIdx.x", "threadIdx.y")
     schedule.split(results, [None, beside])
@@ -137,6 +137,16 @@ def _schedule(
     _, y, x = schedule.split(column, extents)
     schedule.bind(y, "threadIdx.y")
     schedule.bind(x, "threadIdx.x")
+
+
+def _columns(count: int | None, length: int | None) -> int:
+    """How many neighbouring columns a block takes: 32 bytes of each row are read at once, more is better for long sums, fewer
+    leave more threads to a short one."""
+    if count is None:
+        return 1
+    few = largest_divisor(count, WARP // VECTOR)
+    short = length is not None and length <= _MOST_PARTS
+    return few if short and few >= VECTOR else largest_divisor(count, 2 * WARP)
 
 
 def _power_of_two(number: int) -> int:
