@@ -191,8 +191,10 @@ class TrainingSession:
             self.step = StepInParts(self.place.executor(part, self.arrays), step, recipe.accumulate)
         averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
         bound, copies = bind(last.program.weights, averages, evaluation.program.weights)
-        evaluating: Runnable = self.place.executor(evaluation, bound)
-        self.evaluation = Reshaped(evaluating, copies, self.place.fetch, self.place.push) if copies else evaluating
+        evaluating = self.place.executor(evaluation, bound)
+        self.evaluation: Runnable = (
+            Reshaped(evaluating, copies, self.place.fetch, self.place.push) if copies else evaluating
+        )
 
     def watch(self) -> Watch:
         """Compiles what measures steps without making them."""
