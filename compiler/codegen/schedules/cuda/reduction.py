@@ -73,7 +73,7 @@ def schedule_reduction(schedule: Schedule, block: Any, store: Any | None) -> Non
         return
     symbolic = any(extent(schedule, loop) is None for loop in spatial)
     parts = 1 if length is None or symbolic else _parts(results, length, by_rows)
-    if parts > 1:
+    if parts > 1 and length is not None:
         part, _ = schedule.split(schedule.fuse(*reduced), [parts, None])
         partial = schedule.rfactor(part, 0)
         _schedule(schedule, partial, None, by_rows, length // parts, parts=True)
