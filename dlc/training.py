@@ -167,8 +167,8 @@ class TrainingSession:
         """Compiles the programs for this machine and fills the arrays by the recipe's initializers.
 
         `target` is what trains; `place` is where, if not on its own device. `dense` is the size of images that are evaluated
-        densely; None: of those that the network is trained on. Raises DlcError where the network cannot be, RuntimeFault where the memory does not suffice (R0207) or this machine has no such
-        device (R0107, R0108).
+        densely; None: of those that the network is trained on. Raises DlcError where the network cannot be, RuntimeFault where
+        the memory does not suffice (R0207) or this machine has no such device (R0107, R0108).
         """
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training

@@ -127,6 +127,23 @@ def test_dense_evaluation_reads_the_weights_that_the_device_holds(tmp_path: Path
     np.testing.assert_array_equal(results[0], results[1])
 
 
+def test_setting_one_weight_keeps_what_steps_on_the_device_made_of_the_others(
+    tmp_path: Path, stand_in: Callable[..., Any]
+) -> None:
+    recipe = api.recipe_of(spec(tmp_path))
+    images = np.random.default_rng(1).standard_normal((16, 1, 8, 8), np.float32)
+    results = []
+    for place in (None, OnGpu(stand_in())):
+        session = TrainingSession(recipe, options=BuildOptions(user_cache()), place=place)
+        feeds = {s.name: np.zeros(s.shape, s.dtype) for s in session.step.program.inputs} | {"image": images}
+        session.step.run(feeds | {"train.rate.0": np.float32(0.1)})
+        session.set_weights({"out.bias": np.arange(10, dtype=np.float32)})
+        results.append(session.scores(images))
+
+    np.testing.assert_array_equal(results[0], results[1])
+    assert results[0].argmax(1).tolist() == [9] * 16
+
+
 def test_a_device_that_is_too_small_says_so(tmp_path: Path, stand_in: Callable[..., Any]) -> None:
     with pytest.raises(RuntimeFault, match="R0207"):
         TrainingSession(
