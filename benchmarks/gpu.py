@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--target", default="cuda:sm_90", help="cpu tries the folder out on a machine without a GPU")
     parser.add_argument("--python", help="the version of Python there, as in 3.12")
     parser.add_argument("--nets", default=",".join(NETS), help="for forward calls")
-    parser.add_argument("--train", default="lenet5,resnet18,resnet50", help="for training steps")
+    parser.add_argument("--train", default="lenet5,resnet18,resnet50,googlenet,vgg16", help="for training steps")
     parser.add_argument("--data", type=Path, help="the folder of MNIST's files, for an epoch of training")
     options = parser.parse_args()
     target = Target.parse(options.target)

@@ -26,6 +26,7 @@ import numpy as np  # noqa: E402
 
 from dlc.runtime.arrays import aligned_copy  # noqa: E402
 from dlc.runtime.artifact import load_artifact  # noqa: E402
+from dlc.runtime.device import cuda_device  # noqa: E402
 from dlc.runtime.plan import Program  # noqa: E402
 from dlc.runtime.session import executor_of  # noqa: E402
 
@@ -34,6 +35,15 @@ SAMPLES = 2
 
 BATCHES = (1, 32, 256)
 TOLERANCE = {"float32": 1e-4, "tf32": 1e-3}
+PEAKS = {
+    "H200": {"fp32": 67e12, "tf32": 495e12, "fp16": 989e12, "memory": 4.8e12},
+    "H100": {"fp32": 67e12, "tf32": 495e12, "fp16": 989e12, "memory": 3.35e12},
+    "A100": {"fp32": 19.5e12, "tf32": 156e12, "fp16": 312e12, "memory": 2.04e12},
+    "L40S": {"fp32": 91.6e12, "tf32": 183e12, "fp16": 362e12, "memory": 0.864e12},
+    "L4": {"fp32": 30.3e12, "tf32": 60e12, "fp16": 121e12, "memory": 0.3e12},
+}
+"""Operations and bytes a second by the chip's name: NVIDIA's data sheets, dense, the SXM or 80 GB version."""
+
 _CURVE = 0.02  # an epoch's losses, averaged over fiftieths of it, may differ by this part
 
 
@@ -133,6 +143,26 @@ def median(call: Callable[[], object], seconds: float = 1.0) -> float:
     return statistics.median(times)
 
 
+def chip() -> dict[str, float]:
+    """The peaks of this machine's GPU; none where it is not in the table, or where there is no GPU."""
+    found = cuda_device()
+    names = found.detail.replace(",", " ").replace("-", " ").split() if found.available else []
+    return next((peaks for name, peaks in PEAKS.items() if name in names), {})
+
+
+def kernels(rows: Sequence[Any], most: int | None = None) -> list[dict[str, Any]]:
+    """The steps of a program, the slowest first: time, work, and the share of the chip's peaks that it comes to."""
+    found = []
+    for row in sorted(rows, key=lambda r: -r.seconds)[:most]:
+        shares = {
+            kind: round((row.moved if kind == "memory" else row.flops) / max(row.seconds, 1e-9) / peak, 4)
+            for kind, peak in chip().items()
+        }
+        facts = {"layer": row.layer, "what": row.what, "seconds": row.seconds, "flops": row.flops, "bytes": row.moved}
+        found.append(facts | {"of peak": shares})
+    return found
+
+
 def measure_forward(path: Path, batches: Sequence[int], torch: Any) -> dict[str, Any]:
     """Seconds a call by batch, inputs and outputs on the GPU where PyTorch is there to hold them; a profile of the largest."""
     executor = opened(path)
@@ -144,10 +174,7 @@ def measure_forward(path: Path, batches: Sequence[int], torch: Any) -> dict[str,
             given = [torch.from_numpy(array).cuda() for array in given]
         found["forward"][batch] = median(lambda held=given: executor.execute(held))  # type: ignore[misc]
     rows = executor.profile({s.name: g for s, g in zip(executor.program.inputs, given, strict=True)}, 5)
-    found["kernels"] = [
-        {"layer": r.layer, "what": r.what, "seconds": r.seconds, "flops": r.flops, "bytes": r.moved}
-        for r in sorted(rows, key=lambda r: -r.seconds)
-    ]
+    found["kernels"] = kernels(rows)
     executor.trim()
     return found
 
@@ -169,9 +196,7 @@ def measure_step(path: Path) -> dict[str, Any]:
         "model": path.name.removesuffix(".step.dlc"),
         "batch": executor.program.batch,
         "step": seconds,
-        "kernels": [
-            {"layer": r.layer, "what": r.what, "seconds": r.seconds} for r in sorted(rows, key=lambda r: -r.seconds)
-        ][:20],
+        "kernels": kernels(rows, 40),
     }
 
 
@@ -251,6 +276,21 @@ def _torch_step(torch: Any, name: str, way: str, kind: str, shape: tuple[int, ..
     return median(step)
 
 
+def summary(results: Mapping[str, Any]) -> list[str]:
+    """How many times faster dlc is than PyTorch's eager mode, by model: a line for each, where both were measured."""
+    lines = []
+    for name, ours in results.items():
+        theirs = results.get(f"PyTorch {name.removeprefix('dlc ')} eager")
+        if "forward" not in ours or not isinstance(theirs, list):
+            continue
+        for row in theirs:
+            ratios = [f"batch {b}: {row['forward'][b] / seconds:.2f}" for b, seconds in ours["forward"].items()]
+            step = results.get(f"{name}.step", {}).get("step")
+            ratios += [f"step: {row['step'] / step:.2f}"] if step else []
+            lines.append(f"{name} against PyTorch in {row['precision']}: {', '.join(ratios)} times as fast")
+    return lines
+
+
 def attempt(results: dict[str, Any], key: str, work: Callable[[], Any]) -> None:
     """Adds what `work` gives to the results, or its error: one that fails shall not cost the others' figures."""
     started = time.perf_counter()
@@ -262,6 +302,11 @@ def attempt(results: dict[str, Any], key: str, work: Callable[[], Any]) -> None:
     results[key] = found
     shown = {k: v for k, v in found.items() if k != "kernels"} if isinstance(found, dict) else found
     print(f"{key}: {shown}  ({time.perf_counter() - started:.1f} s)", flush=True)
+    write(results)
+
+
+def write(results: Mapping[str, Any]) -> None:
+    """Writes what is known so far."""
     (HERE / "results.json").write_text(json.dumps(results, indent=1))
 
 
@@ -282,6 +327,7 @@ def main() -> int:
     if (HERE / "epoch.dlc") in paths:
         attempt(results, "check epoch", lambda: check_epoch(HERE))
     failed = [key for key, found in results.items() if not found.get("fine")]
+    results["device"] = {"name": cuda_device().detail, "peaks": chip()}
     if not options.check:
         torch = None if options.no_torch else _torch()
         for path in forward:
@@ -293,6 +339,9 @@ def main() -> int:
             for path in forward:
                 key = f"PyTorch {path.stem} {'compiled' if compiled else 'eager'}"
                 attempt(results, key, lambda p=path, c=compiled: measure_torch(torch, p.stem, BATCHES, c))  # type: ignore[misc]
+        results["summary"] = summary({k: v for k, v in results.items() if k.startswith(("dlc ", "PyTorch "))})
+        print("\n".join(results["summary"]))
+        write(results)
     print("failed: " + ", ".join(failed) if failed else "all checks are fine")
     return 1 if failed else 0
 

@@ -191,7 +191,7 @@ def targets() -> list[dict[str, Any]]:
     found = []
     for name, meaning in TARGETS.items():
         compiles, reason = _compiles(name)
-        runs, why = _runs_on_gpu(name) if name.startswith("cuda") else (_runs(name), "")
+        runs, why = _runs_on_gpu(name) if name.startswith("cuda") else _runs(name)
         reason = "; ".join(filter(None, [reason, why]))
         found.append({"name": name, "meaning": meaning, "compiles": compiles, "runs": runs, "reason": reason})
     return found
@@ -239,11 +239,18 @@ def _links(name: str) -> tuple[bool, str]:
     return True, ""
 
 
-def _runs(name: str) -> bool:
+def _runs(name: str) -> tuple[bool, str]:
+    """Whether programs for a processor run here, and why not or on what condition."""
     from dlc.runtime.device import cpu_features
 
-    have = cpu_features() or frozenset()
+    if name == "cpu":
+        return True, ""
+    if name == "cpu:NAME":
+        return True, "where this processor can do what NAME can"
+    kind = "aarch64" if name == "aarch64" else "x86_64"
+    if machine() != kind:
+        return False, f"this machine is {machine()}"
     needed = {"x86-64-v3": ("avx2", "fma"), "x86-64-v4": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")}
-    if name == "aarch64":
-        return machine() == "aarch64"
-    return name in ("cpu", "cpu:NAME") or (machine() == "x86_64" and have.issuperset(needed.get(name, ())))
+    have = cpu_features() or frozenset()
+    missing = [feature for feature in needed.get(name, ()) if feature not in have]
+    return not missing, f"this processor lacks {', '.join(missing)}" if missing else ""

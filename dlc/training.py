@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +17,16 @@ from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import averaged, initial_arrays
 from dlc.compiler.recipe import Recipe
 from dlc.data import compiled_warps, load_data
+from dlc.placement import Placement, placement, require_target
 from dlc.progress import CompilingBar
 from dlc.reporting import write_evaluation, write_report
 from dlc.resolved import digest, resolved
-from dlc.runtime.arrays import aligned_copy, aligned_empty, aligned_zeros
+from dlc.runtime.arrays import aligned_empty, aligned_zeros
 from dlc.runtime.artifact import save_artifact
 from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Source
-from dlc.runtime.executor import Executor, StepTime
+from dlc.runtime.executor import StepTime
 from dlc.runtime.plan import Program, WeightSpec
 from dlc.runtime.training.budget import available_memory, require_memory
 from dlc.runtime.training.checkpoint import BEST, RESUME, average_of
@@ -38,9 +39,6 @@ from dlc.runtime.training.schedules.base import Duration
 from dlc.runtime.training.watch import Watch
 from dlc.runtime.weights import load_weights
 from dlc.validation import RecipeLoss
-
-if TYPE_CHECKING:
-    from dlc.compiler.codegen import Compiled
 
 ARTIFACT = "model.dlc"
 
@@ -68,16 +66,20 @@ def train(
     threads: int | None = None,
     progress: bool = False,
     cache: bool = True,
+    target: str = "cpu",
 ) -> TrainingReport:
     """Trains by the named recipe of a spec file, or its first, into the directory `out` (default: runs/RECIPE).
 
     Leaves last.safetensors, best.safetensors, model.dlc (compiled from the best), recipe.json, metrics.jsonl,
     evaluation.json and report.html there.
-    `data` is where the data source reads from. With `resume`, goes on from the last checkpoint; the weights end equal, bit
-    for bit, to those of a run that was never interrupted. Compiled kernels are kept in the user's cache folder unless `cache`
-    is off. Raises DlcError and RuntimeFault for the user's mistakes.
+    `target` is what trains, "cpu" or "cuda", and what model.dlc is compiled for. `data` is where the data source reads from.
+    With `resume`, goes on from the last checkpoint; the weights end equal, bit for bit, to those of a run that was never
+    interrupted. Compiled kernels are kept in the user's cache folder unless `cache` is off. Raises DlcError and RuntimeFault for the user's mistakes.
     """
+    from dlc.compiler.codegen.target import Target
+
     plan = recipe_of(spec, recipe, settings)
+    require_target(Target.parse(target))
     folder = Path(out) if out is not None else Path("runs", plan.name)
     prepared = load_data(plan, Path(data) if data is not None else None)
     plan = with_whole_batch(plan, prepared)
@@ -96,7 +98,7 @@ def train(
     with CompilingBar(shown=progress) as bar:
         options = BuildOptions(user_cache() if cache else None, bar)
         dense = prepared.preprocessing.dense
-        session = TrainingSession(plan, threads=threads, options=options, dense=dense)
+        session = TrainingSession(plan, threads=threads, options=options, dense=dense, target=target)
     if start is not None:
         session.start_from(start)
         del start  # and with it the file that is mapped
@@ -110,10 +112,12 @@ def train(
         progress_on() if progress else Silent(),
         compiled_warps(threads, BuildOptions(options.cache)),
         session.watch,
+        session.place,
+        session.expect,
     )
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
-    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache))
+    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache), target)
     write_evaluation(session, prepared, result, folder)
     write_report(folder)
     return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
@@ -157,57 +161,69 @@ class TrainingSession:
         threads: int | None = None,
         options: BuildOptions = PLAIN,
         dense: tuple[int, int] | None = None,
+        target: str = "cpu",
+        place: Placement | None = None,
     ) -> None:
         """Compiles the programs for this machine and fills the arrays by the recipe's initializers.
 
-        `dense` is the size of images that are evaluated densely; None: of those that the network is trained on. Raises
-        DlcError where the network cannot be, RuntimeFault (R0207) where the memory does not suffice.
+        `target` is what trains; `place` is where, if not on its own device. `dense` is the size of images that are evaluated
+        densely; None: of those that the network is trained on. Raises DlcError where the network cannot be, RuntimeFault where
+        the memory does not suffice (R0207) or this machine has no such device (R0107, R0108).
         """
         from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training
         from dlc.fitting import fitted
 
-        target, available = Target.parse("cpu", options.cache), available_memory()
+        self._target, available = Target.parse(target, options.cache), available_memory()
+        self.place: Placement = place or placement(self._target, threads)
         size = recipe.batch // recipe.accumulate
-        last = compile_training(recipe, target, size, options)
-        part = compile_part(recipe, target, size, options) if recipe.accumulate > 1 else None
+        last = compile_training(recipe, self._target, size, options)
+        part = compile_part(recipe, self._target, size, options) if recipe.accumulate > 1 else None
         network = recipe.network if dense is None else fully_convolutional(recipe.network, dense).network
-        evaluation = compile_evaluation(network, target, options)
+        evaluation = compile_evaluation(network, self._target, options)
         made = fitted(recipe, last, part, evaluation)
         last, part = made.last, made.part
-        require_memory(made.need, available)
         self.recipe, self.need = recipe, made.need
+        here = (
+            made.need if self._target.device == "cpu" else dataclasses.replace(made.need, arena=0)
+        )  # that is the GPU's
+        require_memory(here, available)
         self.arrays: dict[str, np.ndarray] = {}
         programs = tuple(m.program for m in (last, part, evaluation) if m is not None)
         self._specs = _specs(programs if dense is None else programs[:-1])  # others fill those of a dense evaluation
         self._averaged = averaged(recipe)
-        self._threads, self._options = threads, options
+        self._options = options
         for name, array in initial_arrays(recipe):
             self._set(name, array)
-        self._arena = aligned_empty((made.need.arena,), np.dtype(np.uint8))  # for all programs: one runs at a time
-        step = _executor(last, self.arrays, threads, self._arena)
+        self._arena = aligned_empty((here.arena,), np.dtype(np.uint8))  # for all programs: one runs at a time
+        step = self.place.executor(last, self.arrays, self._arena)
         self._last = step
         self.step: Runnable = step
         if part is not None:
-            self.step = StepInParts(_executor(part, self.arrays, threads, self._arena), step, recipe.accumulate)
+            first = self.place.executor(part, self.arrays, self._arena)
+            self.step = StepInParts(first, step, recipe.accumulate)
         averages = {name: self.arrays.get(average_of(name), array) for name, array in self.arrays.items()}
         bound, copies = bind(last.program.weights, averages, evaluation.program.weights)
-        evaluating = InChunks(_executor(evaluation, bound, threads, self._arena), made.evaluated)
-        self.evaluation: Runnable = Reshaped(evaluating, copies) if copies else evaluating
+        evaluating = InChunks(self.place.executor(evaluation, bound, self._arena), made.evaluated)
+        self.evaluation: Runnable = (
+            Reshaped(evaluating, copies, self.place.fetch, self.place.push) if copies else evaluating
+        )
 
     def watch(self) -> Watch:
         """Compiles what measures steps without making them."""
-        from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_watch
         from dlc.fitting import fits
 
         recipe, options = self.recipe, self._options
-        made, watched = compile_watch(
-            recipe, Target.parse("cpu", options.cache), recipe.batch // recipe.accumulate, options
-        )
+        made, watched = compile_watch(recipe, self._target, recipe.batch // recipe.accumulate, options)
         if recipe.memory is not None:
-            made = fits(made, self._arena.nbytes)
-        return Watch(_executor(made, self.arrays, self._threads, self._arena), watched, recipe.accumulate)
+            made = fits(made, self.need.arena)
+        return Watch(self.place.executor(made, self.arrays, self._arena), watched, recipe.accumulate)
+
+    def expect(self, inputs: Mapping[str, Any]) -> None:
+        """Says what samples the next but one step will be given: on a GPU they are copied while the next one computes."""
+        if self.step is self._last:
+            self.place.expect(self._last, inputs)
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The output that metrics look at, of normalised images float32 [n, c, h, w]."""
@@ -227,8 +243,10 @@ class TrainingSession:
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Puts canonical arrays in the place of those of the same names, and of their averages; the others stay."""
+        self.place.fetch()  # for those that stay
         for name, array in weights.items():
             self._set(name, array)
+        self.place.push()
 
     def _set(self, name: str, array: np.ndarray) -> None:
         """Puts a canonical array in the place of the one of this name, and of its average."""
@@ -264,13 +282,6 @@ def _specs(programs: Sequence[Program]) -> dict[str, WeightSpec]:
     return {spec.name: spec for program in programs for spec in program.weights}
 
 
-def _executor(compiled: Compiled, arrays: Mapping[str, np.ndarray], threads: int | None, arena: np.ndarray) -> Executor:
-    """Runs on the shared arrays, and on constants of its own: two programs may give different ones the same name."""
-    constants = {name: aligned_copy(array) for name, array in compiled.constants.items()}
-    weights = {s.name: constants[s.name] if s.name in constants else arrays[s.name] for s in compiled.program.weights}
-    return Executor(compiled.program, compiled.function, weights, threads, arena)
-
-
 def options_of(recipe: Recipe) -> TrainingOptions:
     """The recipe as far as the training loop needs it."""
     return TrainingOptions(
@@ -301,14 +312,16 @@ def _what_matters(settings: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in settings.items() if name != "memory"}
 
 
-def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path, options: BuildOptions) -> None:
+def _compile_best(
+    recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path, options: BuildOptions, target: str
+) -> None:
     from dlc.compiler.codegen.target import Target
     from dlc.compiler.pipeline import make_artifact
 
     made = make_artifact(
         recipe.network,
         load_weights(weights),
-        Target.parse("cpu", options.cache),
+        Target.parse(target, options.cache),
         classes=prepared.classes,
         preprocessing=prepared.preprocessing,
         source=source_facts(recipe.data.source),

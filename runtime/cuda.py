@@ -16,10 +16,14 @@ CUDA = 2
 _OUT_OF_MEMORY = 2
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
 _NON_BLOCKING = 1
+_NO_TIMES = 2
 _THREAD_LOCAL = 1  # what other threads do meanwhile does not break the capture
 
 Graph = Any
 """A captured list of kernels, ready to be launched as one."""
+
+Event = Any
+"""A point in the work of a device that other work can wait for."""
 
 
 class Gpu(Protocol):
@@ -49,8 +53,20 @@ class Gpu(Protocol):
     def copy(self, to: int, source: int, size: int) -> None:
         """Copies bytes on the device."""
 
+    def upload_aside(self, to: int, source: int, size: int) -> None:
+        """Copies bytes to the device beside what it computes, from any thread."""
+
+    def mark_aside(self) -> Event:
+        """The point at which all that was copied aside so far is there."""
+
+    def wait_for(self, event: Event) -> None:
+        """What comes next on the device waits for an event, which is used up."""
+
     def synchronize(self) -> None:
         """Waits until all is done. Raises RuntimeFault (R0520) where a kernel failed."""
+
+    def finish(self) -> None:
+        """Waits until all that anybody in this process gave the device to do is done."""
 
     def run(self, work: Callable[[], None]) -> None:
         """Calls what launches kernels, so that they run in this device's order."""
@@ -69,7 +85,10 @@ class Gpu(Protocol):
 
 
 class CudaGpu:
-    """The first NVIDIA GPU of this machine (`CUDA_VISIBLE_DEVICES` chooses). One stream, so everything runs in order."""
+    """The first NVIDIA GPU of this machine (`CUDA_VISIBLE_DEVICES` chooses).
+
+    Everything runs in order on one stream, but for copies aside, which have another.
+    """
 
     kind = CUDA
 
@@ -77,9 +96,7 @@ class CudaGpu:
         self._library = load_cuda()
         self._library.cudaGetErrorString.restype = ctypes.c_char_p
         self._call("cudaSetDevice", 0)
-        stream = ctypes.c_void_p()
-        self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _NON_BLOCKING)
-        self.stream = stream.value or 0
+        self.stream, self._aside = self._new_stream(), self._new_stream()
         ffi = import_tvm_ffi()
         self._use_stream: Callable[[int], Any] = lambda s: ffi.use_raw_stream(ffi.device("cuda", 0), s)
 
@@ -111,9 +128,30 @@ class CudaGpu:
         """Copies bytes on the device."""
         self._copy(to, source, size, _ON_DEVICE)
 
+    def upload_aside(self, to: int, source: int, size: int) -> None:
+        """Copies bytes of pinned memory to the device on a stream of its own."""
+        self._call("cudaSetDevice", 0)  # a thread's own
+        self._copy(to, source, size, _TO_DEVICE, self._aside)
+
+    def mark_aside(self) -> Event:
+        """The point at which all that was copied aside so far is there."""
+        event = ctypes.c_void_p()
+        self._call("cudaEventCreateWithFlags", ctypes.byref(event), _NO_TIMES)
+        self._call("cudaEventRecord", event, ctypes.c_void_p(self._aside))
+        return event
+
+    def wait_for(self, event: Event) -> None:
+        """The stream waits for an event."""
+        self._call("cudaStreamWaitEvent", ctypes.c_void_p(self.stream), event, 0)
+        self._call("cudaEventDestroy", event)
+
     def synchronize(self) -> None:
         """Waits until all is done. Raises RuntimeFault (R0520) where a kernel failed."""
         self._call("cudaStreamSynchronize", ctypes.c_void_p(self.stream))
+
+    def finish(self) -> None:
+        """Waits until the device has nothing to do."""
+        self._call("cudaDeviceSynchronize")
 
     def run(self, work: Callable[[], None]) -> None:
         """Calls what launches kernels, on this GPU's stream. The current device is a thread's own, so it is set each time."""
@@ -181,14 +219,19 @@ class CudaGpu:
         self._check(function, status)
         return address.value or 0
 
-    def _copy(self, to: int, source: int, size: int, direction: int) -> None:
+    def _new_stream(self) -> int:
+        stream = ctypes.c_void_p()
+        self._call("cudaStreamCreateWithFlags", ctypes.byref(stream), _NON_BLOCKING)
+        return stream.value or 0
+
+    def _copy(self, to: int, source: int, size: int, direction: int, stream: int | None = None) -> None:
         self._call(
             "cudaMemcpyAsync",
             ctypes.c_void_p(to),
             ctypes.c_void_p(source),
             ctypes.c_size_t(size),
             direction,
-            ctypes.c_void_p(self.stream),
+            ctypes.c_void_p(self.stream if stream is None else stream),
         )
 
     def _call(self, function: str, *arguments: Any) -> None:

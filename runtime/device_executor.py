@@ -3,12 +3,11 @@
 For each batch size there is one arena on the device, with places for the inputs and outputs. The first run launches kernel by
 kernel, which loads the code; the next is captured as a graph, and from then on a run is: inputs to the device, one launch,
 outputs back. Inputs that lie on the device already are read where they are; for them a graph is captured for each set of
-addresses that comes again.
+addresses that comes again. Inputs that are announced (`expect`) are copied while others are computed with.
 """
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +21,14 @@ import numpy as np
 from dlc.runtime.arrays import aligned_empty, check_inputs, check_output, element_type
 from dlc.runtime.binding import PLANS, Kernel, variant
 from dlc.runtime.cuda import CudaGpu, Gpu, Graph
+from dlc.runtime.device_memory import Blocks, DeviceMemory
 from dlc.runtime.device_tensor import DeviceArray, OnStream
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import StepTime, step_times
 from dlc.runtime.library import load_runtime
 from dlc.runtime.memory import MemoryPlan, aligned, item_bytes, plan_memory, resolve_shape
-from dlc.runtime.plan import Program, TensorSpec
+from dlc.runtime.plan import BATCH, Program, TensorSpec
+from dlc.runtime.staging import Places, Staging, view
 
 _GRAPHS = 8
 """Graphs kept for each batch size: one for inputs from the host, others by the addresses of inputs on the device."""
@@ -35,24 +36,24 @@ _GRAPHS = 8
 
 @dataclass
 class _Bound:
-    """A batch size's memory: the arena's address, those of inputs and outputs in it, and the host's pinned copy of both.
+    """A batch size's memory: the arena's address, the places of inputs and outputs in it, and the host's pinned copies.
 
     `graphs` are by the addresses of the inputs; None where they came once, and were run kernel by kernel.
     """
 
     batch: int
     arena: int
-    size: int
-    inputs: list[int]
+    inputs: Staging
     outputs: list[int]
     host: int
-    host_places: list[int]
+    host_outputs: list[int]
     offsets: dict[int, int]
     graphs: OrderedDict[tuple[int, ...], Graph | None] = field(default_factory=OrderedDict)
 
 
 class DeviceExecutor:
     """Runs a program on a GPU. `weights` are copied there once; `download` brings back what programs that train made of them.
+    `memory` shares them with other programs, which run on the same GPU.
 
     Calls are made one after the other, from any thread. Inputs are numpy arrays or tensors by DLPack, on the host or on the GPU;
     where all tensors are on the GPU, `execute` returns `DeviceArray`s there.
@@ -64,9 +65,13 @@ class DeviceExecutor:
         function: Callable[[str], Kernel],
         weights: Mapping[str, np.ndarray],
         gpu: Gpu | None = None,
+        memory: DeviceMemory | None = None,
     ) -> None:
         self.program = program
-        self._gpu: Gpu = gpu if gpu is not None else CudaGpu()
+        self._owns_memory = memory is None
+        self._memory = memory or DeviceMemory(gpu if gpu is not None else CudaGpu())
+        self._gpu: Gpu = self._memory.gpu
+        self._blocks = Blocks(self._gpu)
         self._tensor = load_runtime().from_dlpack
         self._kernels = {name: function(name) for s in program.steps for name in (s.kernel, s.kernel_one) if name}
         self._lock = threading.Lock()
@@ -78,10 +83,7 @@ class DeviceExecutor:
                 raise RuntimeFault(
                     "R0209", f"the program's weight {spec.name!r} is missing, or of another shape or type"
                 )
-            array = np.ascontiguousarray(array)
-            self._weights[spec.name] = address = self._gpu.allocate(array.nbytes)
-            self._gpu.upload(address, array.ctypes.data, array.nbytes)
-            self._gpu.synchronize()  # the array may be a temporary
+            self._weights[spec.name] = self._memory.address(array)
 
     @property
     def threads(self) -> int:
@@ -113,13 +115,35 @@ class DeviceExecutor:
             on_device = bool(tensors) and all(
                 t is not None or not s.shape for t, s in zip(tensors, self.program.inputs, strict=True)
             )
-            values, batch = self._checked(values, tensors)
+            checked, batch = self._checked(values, tensors)
             if batch == 0:
                 raise RuntimeFault("R0205", "there are no samples", help="pass at least one")
             bound = self._bind(batch)
-            addresses = self._stage(bound, values, tensors)
+            addresses = self._stage(bound, checked, tensors, values)
             self._launch(bound, tuple(addresses))
             return self._arrays_on_device(bound) if on_device else self._arrays(bound, given)
+
+    def expect(self, inputs: Mapping[str, Any]) -> None:
+        """Begins to copy arrays to the device that a later run will be given, the same objects, for some of its inputs.
+
+        They must not change until then. Where they do not fit, the run will say so.
+        """
+        named = {spec.name: (index, spec) for index, spec in enumerate(self.program.inputs)}
+        arrays = {
+            named[name][0]: array
+            for name, array in inputs.items()
+            if name in named and isinstance(array, np.ndarray) and array.ndim and _fits(named[name][1], array)
+        }
+        batch = self.program.batch
+        if batch == BATCH:
+            batch = max((len(a) for i, a in arrays.items() if self.program.inputs[i].shape[0] == BATCH), default=0)
+        with self._lock:
+            if (
+                arrays
+                and batch
+                and all(a.shape == resolve_shape(self.program.inputs[i].shape, batch) for i, a in arrays.items())
+            ):
+                self._bind(batch).inputs.expect(arrays)
 
     def download(self, name: str) -> np.ndarray:
         """A weight as it is on the device now."""
@@ -135,11 +159,11 @@ class DeviceExecutor:
         values = [inputs[spec.name] for spec in self.program.inputs]
         with self._lock:
             tensors = [self._on_device(value) for value in values]
-            values, batch = self._checked(values, tensors)
+            checked, batch = self._checked(values, tensors)
             if batch == 0 or repeats < 1:
                 raise RuntimeFault("R0205", "a profile needs at least one sample and one run")
             bound = self._bind(batch)
-            calls = self._calls(bound, self._stage(bound, values, tensors))
+            calls = self._calls(bound, self._stage(bound, checked, tensors, values))
             pieces = [lambda k=kernel, a=arguments: k(*a) for kernel, arguments in calls]
             times = [self._gpu.times(pieces) for _ in range(repeats + 1)]
         seconds = np.median(np.array(times[1:]), axis=0)
@@ -148,14 +172,16 @@ class DeviceExecutor:
     def trim(self) -> None:
         """Gives the memory for all batch sizes back; weights stay."""
         with self._lock:
+            self._blocks.trim()
             while self._bound:
                 self._free(self._bound.popitem()[1])
 
     def close(self) -> None:
         """Gives all memory back. Nothing can be run afterwards."""
+        self._blocks.close()
         self.trim()
-        while self._weights:
-            self._gpu.free(self._weights.popitem()[1])
+        if self._owns_memory:
+            self._memory.close()
 
     def __del__(self) -> None:
         with suppress(AttributeError, RuntimeFault):  # it was never made whole, or the device is gone
@@ -201,42 +227,39 @@ class DeviceExecutor:
             raise
         count = len(self.program.inputs)
         places = [arena + peak + start for start in starts[:-1]]
-        bound = _Bound(
-            batch,
-            arena,
-            peak,
-            places[:count],
-            places[count:],
-            host,
-            [host + s for s in starts[:-1]],
-            dict(plan.offsets),
-        )
+        pinned = [host + start for start in starts[:-1]]
+        staging = Staging(self._gpu, sizes[:count], Places(places[:count], pinned[:count]))
+        bound = _Bound(batch, arena, staging, places[count:], host, pinned[count:], dict(plan.offsets))
         self._bound[batch] = bound
         if len(self._bound) > PLANS:
             self._free(self._bound.popitem(last=False)[1])
         return bound
 
     def _free(self, bound: _Bound) -> None:
+        bound.inputs.close()
         for graph in bound.graphs.values():
             if graph is not None:
                 self._gpu.destroy(graph)
         self._gpu.free(bound.arena)
         self._gpu.free_host(bound.host)
 
-    def _stage(self, bound: _Bound, values: Sequence[Any], tensors: Sequence[Any | None]) -> list[int]:
-        """Puts inputs from the host onto the device; the address of every input there."""
+    def _stage(
+        self, bound: _Bound, values: Sequence[Any], tensors: Sequence[Any | None], given: Sequence[Any]
+    ) -> list[int]:
+        """Puts inputs from the host onto the device; the address of every input there. `given` are they as the caller has
+        them, `values` as they fit the program."""
+        places, there = bound.inputs.take(given)
         addresses = []
         for index, (value, tensor) in enumerate(zip(values, tensors, strict=True)):
             if tensor is not None and tensor.data_ptr() % 16 == 0:
                 addresses.append(int(tensor.data_ptr()))
                 continue
-            addresses.append(bound.inputs[index])
+            addresses.append(places.device[index])
             if tensor is not None:
-                self._gpu.copy(bound.inputs[index], tensor.data_ptr(), value.nbytes)
-                continue
-            place = bound.host_places[index]
-            _view(place, value.shape, value.dtype)[...] = value
-            self._gpu.upload(bound.inputs[index], place, value.nbytes)
+                self._gpu.copy(places.device[index], tensor.data_ptr(), value.nbytes)
+            elif index not in there:
+                view(places.host[index], value.shape, value.dtype)[...] = value
+                self._gpu.upload(places.device[index], places.host[index], value.nbytes)
         return addresses
 
     def _launch(self, bound: _Bound, addresses: tuple[int, ...]) -> None:
@@ -287,16 +310,15 @@ class DeviceExecutor:
 
     def _arrays(self, bound: _Bound, given: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
         """The outputs on the host."""
-        count = len(self.program.inputs)
-        for spec, source, place in zip(self.program.outputs, bound.outputs, bound.host_places[count:], strict=True):
+        for spec, source, place in zip(self.program.outputs, bound.outputs, bound.host_outputs, strict=True):
             self._gpu.download(place, source, _bytes(spec, bound.batch))
         self._gpu.synchronize()
         results = []
         wanted = given if given is not None else [None] * len(bound.outputs)
-        for spec, place, array in zip(self.program.outputs, bound.host_places[count:], wanted, strict=True):
+        for spec, place, array in zip(self.program.outputs, bound.host_outputs, wanted, strict=True):
             shape = resolve_shape(spec.shape, bound.batch)
             target = aligned_empty(shape, spec.dtype) if array is None else check_output(spec, array, bound.batch)
-            target[...] = _view(place, shape, element_type(spec.dtype))
+            target[...] = view(place, shape, element_type(spec.dtype))
             results.append(target)
         return results
 
@@ -305,9 +327,9 @@ class DeviceExecutor:
         results = []
         for spec, source in zip(self.program.outputs, bound.outputs, strict=True):
             size = _bytes(spec, bound.batch)
-            address = self._gpu.allocate(size)
+            address = self._blocks.take(size)
             shape = resolve_shape(spec.shape, bound.batch)
-            results.append(DeviceArray(address, shape, spec.dtype, self._gpu.kind, self._gpu.free))
+            results.append(DeviceArray(address, shape, spec.dtype, self._gpu.kind, self._blocks.giver(size)))
             self._gpu.copy(address, source, size)
         self._gpu.synchronize()
         return results
@@ -317,8 +339,5 @@ def _bytes(spec: TensorSpec, batch: int) -> int:
     return prod(resolve_shape(spec.shape, batch)) * item_bytes(spec.dtype)
 
 
-def _view(address: int, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray:
-    """Memory of this process as an array."""
-    size = prod(shape) * dtype.itemsize
-    memory = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
-    return np.frombuffer(memory, dtype).reshape(tuple(shape))
+def _fits(spec: TensorSpec, array: np.ndarray) -> bool:
+    return array.dtype == element_type(spec.dtype) and array.ndim == len(spec.shape)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dlc.runtime.ahead import announced
 from dlc.runtime.arrays import aligned_copy, describe, is_aligned
 from dlc.runtime.artifact import (
     Artifact,
@@ -174,6 +175,21 @@ class Session:
         if self._only:
             return results[0]
         return Results(dict(zip(self._names, results, strict=True)))
+
+    def each(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """What a call gives for each batch, an array or a tuple of one array per input, in order.
+
+        On a GPU a batch is copied there while the one before it is computed with, so batches must not be changed in place.
+        """
+
+        def announce(batch: Any) -> None:
+            arrays = batch if isinstance(batch, tuple) else (batch,)
+            executor = self._others.get(_sizes_of(arrays), self._executor)
+            if isinstance(executor, DeviceExecutor):
+                executor.expect({spec.name: array for spec, array in zip(self.inputs, arrays, strict=False)})
+
+        for batch in announced(batches, announce):
+            yield self(*batch) if isinstance(batch, tuple) else self(batch)
 
     def preprocess(self, image: str | Path | np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         """An image file, or an array of one or several images -> the network's input, [n, channels, height, width].

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+from dlc.runtime.errors import RuntimeFault
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -62,3 +67,82 @@ def torchvision_models() -> ModuleType:
 
         models.declared = library
     return models
+
+
+class HostGpu:
+    """A device whose memory is the process's own, and which runs kernels for processors. It remembers what it was asked for."""
+
+    kind, stream = 1, 0
+
+    def __init__(self, limit: int = 2**30) -> None:
+        self.held: dict[int, np.ndarray] = {}
+        self.limit = limit
+        self.log: list[str] = []
+
+    def allocate(self, size: int) -> int:
+        if sum(a.nbytes for a in self.held.values()) + size > self.limit:
+            raise RuntimeFault("R0207", "more than the GPU has")
+        raw = np.full(size + 64, 0x7F, np.uint8)  # what nobody writes is no zero
+        address = raw.ctypes.data + -raw.ctypes.data % 64
+        self.held[address] = raw
+        return int(address)
+
+    def free(self, address: int) -> None:
+        del self.held[address]
+
+    allocate_host, free_host = allocate, free
+
+    def upload(self, to: int, source: int, size: int) -> None:
+        self.log.append("upload")
+        ctypes.memmove(to, source, size)
+
+    def download(self, to: int, source: int, size: int) -> None:
+        self.log.append("download")
+        ctypes.memmove(to, source, size)
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        self.log.append("copy")
+        ctypes.memmove(to, source, size)
+
+    def upload_aside(self, to: int, source: int, size: int) -> None:
+        self.log.append("upload aside")
+        ctypes.memmove(to, source, size)
+
+    def mark_aside(self) -> Any:
+        return "all copied"
+
+    def wait_for(self, event: Any) -> None:
+        assert event == "all copied"
+        self.log.append("wait")
+
+    def synchronize(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        self.log.append("finish")
+
+    def run(self, work: Callable[[], None]) -> None:
+        self.log.append("run")
+        work()
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.log.append("capture")
+        return work
+
+    def launch(self, graph: Any) -> None:
+        self.log.append("launch")
+        graph()
+
+    def destroy(self, graph: Any) -> None:
+        self.log.append("destroy")
+
+    def times(self, work: Sequence[Callable[[], None]]) -> list[float]:
+        for piece in work:
+            piece()
+        return [1e-3] * len(work)
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> type[HostGpu]:
+    """What stands in for a GPU: `stand_in(limit)` has so many bytes of memory."""
+    return HostGpu

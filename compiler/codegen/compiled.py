@@ -77,9 +77,8 @@ def compile_graph(
     schedule = emit.order(Recompute()(Simplify(expand_norms=True)(graph)), fuse)
     functions = _Functions(target, batch, options)
     names = functions.of_all(schedule.calls)
-    device = "cuda" if isinstance(target, CudaTarget) else "cpu"
-    program = emit.program(schedule, names, batch, device)
-    if device == "cpu":
+    program = emit.program(schedule, names, batch, target)
+    if target.device == "cpu":
         paired = any(rule == "PairedRule" for rule in functions.rules.values())
         tiles = paired and isinstance(target, CpuTarget) and "amx-bf16" in target.features
         program = msgspec.structs.replace(program, driver=DRIVER, tiles=tiles)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dlc.compiler.codegen.flops import flops, per_sample
 from dlc.compiler.codegen.ordering import in_order
+from dlc.compiler.codegen.target import Target
 from dlc.compiler.ir import (
     Constant,
     Fusion,
@@ -289,6 +290,7 @@ def _part(value: Value, parts: Mapping[Value, Value]) -> Part:
 class _Slots:
     """Numbers the tensors of a program: one slot for each shape in which some memory is seen."""
 
+    target: Target
     places: Mapping[Value, Slot]
     inside: Mapping[Value, Value]
     slots: list[Slot] = field(default_factory=list)
@@ -303,7 +305,7 @@ class _Slots:
         if place is None:
             assert not isinstance(origin.op, Source), f"{origin} is given, but has no place in memory"
             storage = self.storages.setdefault(origin, len(self.storages))
-            place = Slot((), origin.type.dtype.value, "arena", "", storage)
+            place = Slot((), self.target.stored(origin.type.dtype).value, "arena", "", storage)
         slot = Slot(plan_shape(value.type.shape), place.dtype, place.place, place.name, place.storage)
         if slot not in self.numbers:
             self.numbers[slot] = len(self.slots)
@@ -316,22 +318,22 @@ def plan_shape(shape: Shape) -> tuple[int, ...]:
     return tuple(BATCH if d is N else int(d) for d in shape)
 
 
-def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None, device: str) -> Program:
+def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None, target: Target) -> Program:
     """The program; `names` holds for each call the function's name and that of its variant for a batch of one."""
     graph = schedule.graph
     weights, places = [], {}
     for value in graph.inputs:
         assert isinstance(value.op, Input)
-        places[value] = Slot((), value.type.dtype.value, "input", value.op.key)
+        places[value] = Slot((), target.stored(value.type.dtype).value, "input", value.op.key)
     for value in (*graph.parameters, *(v for v in graph.values if isinstance(v.op, Constant) and not is_immediate(v))):
         assert isinstance(value.op, Source)
         weights.append(_weight(value))
-        places[value] = Slot((), value.type.dtype.value, "weight", value.op.key)
+        places[value] = Slot((), target.stored(value.type.dtype).value, "weight", value.op.key)
     for value, parameter in schedule.homes.items():
         places[value] = places[parameter]
     for name, value in graph.outputs.items():
-        places[root(value)] = Slot((), value.type.dtype.value, "output", name)
-    slots = _Slots(places, schedule.inside)
+        places[root(value)] = Slot((), target.stored(value.type.dtype).value, "output", name)
+    slots = _Slots(target, places, schedule.inside)
     steps = []
     for call, (name, name_one) in zip(schedule.calls, names, strict=True):
         steps.append(_step(call, slots, name, name_one))
@@ -342,7 +344,7 @@ def program(schedule: Schedule, names: list[tuple[str, str]], batch: int | None,
         tuple(slots.slots),
         tuple(steps),
         BATCH if batch is None else batch,
-        "cuda" if device == "cuda" else "cpu",
+        target.device,
     )
 
 

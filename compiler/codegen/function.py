@@ -34,25 +34,39 @@ class Immediate:
 def lower(kernel: Kernel, batch: int | None, target: Target | None = None, *, apart: Value | None = None) -> Any:
     """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results.
 
-    `apart` is a value that is computed elsewhere: it becomes the last parameter, and a result is copied from it.
+    Parameters have the types in which the target keeps their elements in memory (`Target.stored`). `apart` is a value that is
+    computed elsewhere: it becomes the last parameter, and a result is copied from it.
     """
     t = Lowering(batch, target)
     tensors: dict[Value, Any] = {}
+    arguments = []
     for i, value in enumerate(kernel.inputs):
-        tensors[value] = _readable(t, value, t.placeholder(value.type, f"input{i}"))
+        stored = _stored(value, target)
+        given = t.placeholder(value.type.with_dtype(stored), f"input{i}")
+        arguments.append(given)
+        read = given if stored is value.type.dtype else _converted(t, given, value.type.dtype)
+        tensors[value] = _readable(t, value, read)
     for value in kernel.body:
         if value is apart:
             tensors[value] = t.placeholder(value.type, "sums")
             continue
         op = value.op if batch is None else bind_batch(value.op, batch)
         tensors[value] = _readable(t, value, op.lower(t, *(_operand(o, tensors) for o in value.operands)))
-    stored = [tensors[v] for v in (*kernel.inputs, *kernel.results)]
-    arguments = [x.bits if isinstance(x, Widened) else x for x in stored]
+    for value in kernel.results:
+        stored, tensor = _stored(value, target), tensors[value]
+        if value is apart:
+            tensor = t.compute(tensor.shape, lambda *i, sums=tensor: sums(*i), "copied")
+        if stored is not value.type.dtype:
+            tensor = _converted(t, tensor, stored)
+        arguments.append(tensor.bits if isinstance(tensor, Widened) else tensor)
     if apart is not None:
-        sums = tensors[apart]
-        copied = t.compute(sums.shape, lambda *i: sums(*i), "copied") if apart in kernel.results else None
-        arguments = [*(copied if a is sums else a for a in arguments), sums]
+        arguments.append(tensors[apart])
     return te.create_prim_func(arguments, index_dtype_override="int64")
+
+
+def _stored(value: Value, target: Target | None) -> DType:
+    """The type in which a value's elements lie in memory."""
+    return value.type.dtype if target is None else target.stored(value.type.dtype)
 
 
 def _readable(t: Lowering, value: Value, tensor: Any) -> Any:
@@ -60,6 +74,11 @@ def _readable(t: Lowering, value: Value, tensor: Any) -> Any:
     if value.type.dtype is not DType.BFLOAT16 or not t.stores_bits:
         return tensor
     return Widened(tensor if str(tensor.dtype) == BITS else t.narrowed(tensor))
+
+
+def _converted(t: Lowering, tensor: Any, dtype: DType) -> Any:
+    """The tensor in another element type."""
+    return t.compute(tensor.shape, lambda *i: t.maths.cast(tensor(*i), dtype), "converted")
 
 
 def _operand(value: Value, tensors: Mapping[Value, Any]) -> Any:

@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from dlc.compiler.codegen.cache import Cache, compiler_version
 from dlc.compiler.errors import DlcError
+from dlc.compiler.ir import DType
 from dlc.compiler.machine import MESH_L2, Machine, on_mesh
 from dlc.runtime.device import FEATURES, cpu_features
 
@@ -68,8 +69,13 @@ class Target:
     """What machine code is made for. `name` is its spelling, as `parse` takes it."""
 
     name: str
+    device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
     precisions: ClassVar[tuple[str, ...]]
     """The element types that factors of products may have."""
+
+    def stored(self, dtype: DType) -> DType:
+        """The type in which elements of a type lie in memory."""
+        return dtype
 
     @staticmethod
     def parse(text: str, cache: Cache | None = None) -> CpuTarget | CudaTarget:
@@ -301,6 +307,7 @@ translates the portable form (PTX) of the first."""
 class CudaTarget(Target):
     """NVIDIA GPUs: `architecture` is a compute capability ("sm_90"), or empty for all from 8.0 on."""
 
+    device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
     architecture: str = ""
 
@@ -318,6 +325,10 @@ class CudaTarget(Target):
     def arch(self) -> str:
         """The compute capability that kernels are written for: the least one."""
         return self.architectures[0]
+
+    def stored(self, dtype: DType) -> DType:
+        """Truths lie in memory as bytes: TVM 0.27 writes vectors of them as words of 16 bits, which it reads as floats."""
+        return DType.UINT8 if dtype is DType.BOOL else dtype
 
     @cached_property
     def host(self) -> CpuTarget:

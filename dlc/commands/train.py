@@ -21,6 +21,9 @@ from dlc.commands.options import DATA, JSON, MEMORY, NO_CACHE, SETTINGS, SPEC, T
 @SETTINGS
 @MEMORY
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
+@click.option(
+    "--target", default="cpu", show_default=True, help="What trains: cpu, cuda or cuda:sm_90 (see dlc targets)."
+)
 @THREADS
 @NO_CACHE
 @JSON
@@ -33,6 +36,7 @@ def command(
     settings: tuple[str, ...],
     memory: str | None,
     resume: bool,
+    target: str,
     threads: int | None,
     no_cache: bool,
     as_json: bool,
@@ -47,6 +51,7 @@ def command(
         "threads": threads,
         "progress": True,
         "cache": not no_cache,
+        "target": target,
     }
     if every:
         if recipe is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -45,22 +45,34 @@ class TrainingState(msgspec.Struct):
     finished: bool = False
 
 
+class Mirror(Protocol):
+    """A device that holds copies of the arrays, on which programs work."""
+
+    def fetch(self) -> None:
+        """Brings the arrays up to date."""
+
+    def push(self) -> None:
+        """Brings the copies up to date."""
+
+
 class Weights:
     """The weight arrays of a training program, in the form that kernels read, seen in canonical form.
 
     Where weights have averages, these are what files without state hold, and what such files are put into, besides the
-    weights themselves.
+    weights themselves. `mirror` is where the program works on copies of them.
     """
 
-    def __init__(self, program: Program, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, program: Program, arrays: Mapping[str, np.ndarray], mirror: Mirror | None = None) -> None:
         self._specs = [spec for spec in program.weights if spec.role != "derived"]
-        self._arrays = arrays
+        self._arrays, self._mirror = arrays, mirror
 
     def canonical(self, *, state: bool) -> dict[str, np.ndarray]:
         """Canonical arrays by name: all with the optimizer's state, or without it the averages in the weights' place.
 
         Raises RuntimeFault (R0422) where one holds a NaN or an infinity: such weights are never saved.
         """
+        if self._mirror is not None:
+            self._mirror.fetch()
         result = {}
         for spec in self._specs:
             if spec.role == "state" and not state:
@@ -87,6 +99,8 @@ class Weights:
             self._arrays[spec.name][...] = packed
             if not state and average_of(spec.name) in self._arrays:
                 self._arrays[average_of(spec.name)][...] = packed
+        if self._mirror is not None:
+            self._mirror.push()
 
 
 def average_of(name: str) -> str:

@@ -22,16 +22,16 @@ class Feed:
 
     def __call__(self, batch: Batch, step: int, rates: Sequence[float]) -> dict[str, Any]:
         """The inputs by name; `rates` has a learning rate for each optimizer."""
-        values: dict[str, Any] = {
-            self._image: batch.images,
-            "train.labels": batch.labels,
-            "train.step": np.uint32(step),
-            "train.seed": self._seed,
-        }
-        if batch.mix is not None:
-            values |= {"train.other_labels": batch.mix.labels, "train.share": batch.mix.share}
+        values = self.samples(batch) | {"train.step": np.uint32(step), "train.seed": self._seed}
         values |= {f"train.rate.{group}": np.float32(rate) for group, rate in enumerate(rates)}
         return {name: value for name, value in values.items() if name in self._names}
+
+    def samples(self, batch: Batch) -> dict[str, Any]:
+        """Those of the inputs that the batch holds."""
+        values = {self._image: batch.images, "train.labels": batch.labels}
+        if batch.mix is not None:
+            values |= {"train.other_labels": batch.mix.labels, "train.share": batch.mix.share}
+        return values
 
 
 def image_input(program: Program) -> str:

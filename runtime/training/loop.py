@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from dlc.runtime.ahead import announced
 from dlc.runtime.atomic import write_fault
 from dlc.runtime.data.augment import MakeWarp, plain_warp
 from dlc.runtime.data.loader import Batch, Loader
 from dlc.runtime.data.prepare import Prepared
 from dlc.runtime.data.sources.base import Split
 from dlc.runtime.errors import RuntimeFault
-from dlc.runtime.training.checkpoint import BEST, LAST, RESUME, Checkpoints, TrainingState, Weights
+from dlc.runtime.training.checkpoint import BEST, LAST, RESUME, Checkpoints, Mirror, TrainingState, Weights
 from dlc.runtime.training.divergence import DIVERGED, NOT_FINITE, diverged
 from dlc.runtime.training.evaluate import evaluate
 from dlc.runtime.training.events import Events
@@ -55,14 +56,17 @@ class Trainer:
         progress: Progress | None = None,
         make_warp: MakeWarp = plain_warp,
         make_watch: Callable[[], Watch] | None = None,
+        mirror: Mirror | None = None,
+        expect: Callable[[Mapping[str, Any]], object] | None = None,
     ) -> None:
-        """`make_warp` gives what moves the pixels of augmented images, `make_watch` what measures steps.
+        """`make_warp` gives what moves the pixels of augmented images, `make_watch` what measures steps. `mirror` is where the
+        programs work on copies of the arrays, `expect` is told the samples of the step that comes after the next one.
 
         Raises RuntimeFault where data and recipe do not go together: too few samples, nothing to monitor."""
         self.options, self.data, self.out = options, data, out
         self._step, self._evaluation = step, evaluation
         self._progress: Progress = progress or Silent()
-        self._checkpoints = Checkpoints(out, Weights(step.program, weights))
+        self._checkpoints = Checkpoints(out, Weights(step.program, weights, mirror))
         self._log, self._events = Log(out), Events(out)
         self._loader = Loader(
             data.train,
@@ -83,6 +87,7 @@ class Trainer:
         self._watch_every = max(round(every), 1) if every else 0
         self._monitor = self._monitored()
         self._feed = Feed(step.program, options.seed)
+        self._expect = expect
         self._scores = options.scores or next(
             spec.name for spec in evaluation.program.outputs if not spec.name.startswith("train.")
         )
@@ -120,7 +125,7 @@ class Trainer:
         clock = _Clock(state)
         saved_step, saved_at = state.step, time.perf_counter()
         with closing(self._loader.batches(state.step, self.total)) as batches:
-            for batch in batches:
+            for batch in batches if self._expect is None else announced(batches, self._announce):
                 self._make_step(state, batch)
                 if state.step % self.steps_per_epoch == 0 or state.step == self.total:
                     clock.read()
@@ -137,6 +142,10 @@ class Trainer:
                     self._checkpoints.export(LAST, state)
                     raise Interrupted(state.step, self.out, request.signal)
                 saved_step, saved_at = state.step, time.perf_counter()
+
+    def _announce(self, batch: Batch) -> None:
+        if self._expect is not None:
+            self._expect(self._feed.samples(batch))
 
     def _explained(self, fault: RuntimeFault, step: int) -> RuntimeFault:
         """A fault of training that diverged, with the layer where numbers first stopped being finite.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,23 @@ def bind(
 
 
 class Reshaped:
-    """An executor that reads copies of weights, brought up to date before every run."""
+    """An executor that reads copies of weights, brought up to date before every run. `fetch` brings the arrays up to date that
+    they are made of, `push` lets the executor see the copies."""
 
-    def __init__(self, inner: Runnable, copies: tuple[Copy, ...]) -> None:
-        self._inner, self._copies = inner, copies
+    def __init__(
+        self,
+        inner: Runnable,
+        copies: tuple[Copy, ...],
+        fetch: Callable[[], None],
+        push: Callable[[Iterable[np.ndarray]], None],
+    ) -> None:
+        self._inner, self._copies, self._fetch, self._push = inner, copies, fetch, push
         self.program = inner.program
 
     def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Runs the program once on the weights as they are now."""
+        self._fetch()
         for copy in self._copies:
             copy.refresh()
+        self._push([copy.copied for copy in self._copies])
         return self._inner.run(inputs, outputs)

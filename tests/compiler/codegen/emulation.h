@@ -9,32 +9,20 @@
 using std::max; using std::min;
 struct dim3_ { unsigned x, y, z; };
 static dim3_ threadIdx, blockIdx;
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(4) ushort2 { unsigned short x, y; };
-struct alignas(8) ushort4 { unsigned short x, y, z, w; };
-static inline ushort2 make_ushort2(unsigned short a,unsigned short b){return {a,b};}
-static inline ushort4 make_ushort4(unsigned short a,unsigned short b,unsigned short c,unsigned short d){return {a,b,c,d};}
-struct alignas(8) int2 { int x, y; };
-static inline int2 make_int2(int a,int b){return {a,b};}
-struct alignas(16) int4 { int x, y, z, w; };
-static inline float2 make_float2(float a,float b){return {a,b};}
-static inline float4 make_float4(float a,float b,float c,float d){return {a,b,c,d};}
-static inline int4 make_int4(int a,int b,int c,int d){return {a,b,c,d};}
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-static inline uint2 make_uint2(unsigned a, unsigned b) { return {a, b}; }
-static inline uint4 make_uint4(unsigned a, unsigned b, unsigned c, unsigned d) { return {a, b, c, d}; }
+using uchar = unsigned char; using ushort = unsigned short; using uint = unsigned int;
 using half = _Float16;
 struct nv_bfloat16 { unsigned short bits; nv_bfloat16() = default;
   nv_bfloat16(float f) { unsigned u; memcpy(&u, &f, 4); bits = f == f ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : 0x7fc0; }
   operator float() const { unsigned u = bits << 16; float f; memcpy(&f, &u, 4); return f; } };
-#define SHORT_VECTORS(type) \
-  struct alignas(4) type##2 { type x, y; }; struct alignas(8) type##4 { type x, y, z, w; }; \
-  static inline type##2 make_##type##2(type a, type b) { return {a, b}; } \
-  static inline type##4 make_##type##4(type a, type b, type c, type d) { return {a, b, c, d}; }
-SHORT_VECTORS(half)
-SHORT_VECTORS(nv_bfloat16)
+#define VECTORS(T, N) \
+  struct alignas(2 * sizeof(T)) N##2 { T x, y; }; \
+  struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) N##4 { T x, y, z, w; }; \
+  static inline N##2 make_##N##2(T x, T y) { return {x, y}; } \
+  static inline N##4 make_##N##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+VECTORS(float, float) VECTORS(int, int) VECTORS(uint, uint) VECTORS(uchar, uchar) VECTORS(ushort, ushort)
+VECTORS(signed char, char) VECTORS(double, double) VECTORS(half, half) VECTORS(nv_bfloat16, nv_bfloat16)
+#define CUDART_INF_F INFINITY
+#define CUDART_NAN_F NAN
 #define __global__
 #define __device__
 #define __shared__ static
@@ -82,7 +70,6 @@ static void emulate(void (*f)(), dim3_ grid, dim3_ block) {
       for (int k = 0; k < n; k++) if (int i = backwards ? n - 1 - k : k; !done[i]) { current = i;
         threadIdx = {i % block.x, i / block.x % block.y, i / (block.x * block.y)}; swapcontext(&home, &fibres[i]); more |= !done[i]; } } }
   free(stacks); }
-#define uint unsigned int
 
 // What instructions.cuh does, after the PTX ISA's layouts. Copies are made when they are waited for; until then their place is unusable.
 namespace dlc {

@@ -8,6 +8,7 @@ import pytest
 
 from dlc.api import recipe_of
 from dlc.compiler.codegen import emit
+from dlc.compiler.codegen.target import Target
 from dlc.compiler.ir import Graph
 from dlc.compiler.passes import PackWeights, Recompute, Simplify
 from dlc.compiler.passes.fuse import root
@@ -72,7 +73,7 @@ def test_every_kernel_runs_behind_what_it_reads_and_before_that_is_overwritten(
 def test_gradients_by_activations_do_not_wait_for_all_others(tmp_path: Path, regularize: str) -> None:
     """Each layer's result is alive until its own backward pass, its gradient until the layer's weight gradient."""
     schedule = emit.order(step(tmp_path, "chain", regularize))
-    program = emit.program(schedule, [("", "")] * len(schedule.calls), BATCH, "cpu")
+    program = emit.program(schedule, [("", "")] * len(schedule.calls), BATCH, Target.parse("cpu"))
     image = 4 * BATCH * SIZE * SIZE * CHANNELS
     gradients = 4 * LAYERS * CHANNELS * CHANNELS * 9 if regularize.startswith("clip") else 0
 

@@ -55,7 +55,7 @@ def schedule_reduction(schedule: Schedule, block: Any, target: CpuTarget) -> Non
     spatial, reduced = spatial_and_reduced(schedule, block)
     extents = [extent(schedule, loop) for loop in (*spatial, *reduced)]
     work = product(extents) * (0.02 + cost(schedule, block))
-    along_rows = not spatial or _innermost_is_reduced(schedule, block)
+    along_rows = not spatial or innermost_is_reduced(schedule, block)
     rows = product(extent(schedule, loop) for loop in (spatial if along_rows else spatial[:-1]))
     symbolic_rows = any(extent(schedule, loop) is None for loop in spatial)
     symbolic = any(extent(schedule, loop) is None for loop in reduced)
@@ -69,7 +69,7 @@ def schedule_reduction(schedule: Schedule, block: Any, target: CpuTarget) -> Non
         _schedule_columns(schedule, block, spatial, reduced, work, target)
 
 
-def _innermost_is_reduced(schedule: Schedule, block: Any) -> bool:
+def innermost_is_reduced(schedule: Schedule, block: Any) -> bool:
     """Whether adjacent elements of the largest operand belong to the same result."""
     info = schedule.get(block)
     reduce_variables = [v.var for v in info.iter_vars if int(v.iter_type) != 0]

@@ -1,4 +1,4 @@
-"""Schedules for NVIDIA GPUs: TVM's own rules (dlight), and a plain one for what they do not take."""
+"""Schedules for NVIDIA GPUs: rules of our own, TVM's (dlight), and a plain one for what none of them takes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir import dlight as dl
 
+from dlc.compiler.codegen.function import blocks_of
+from dlc.compiler.codegen.schedules.cuda.elementwise import ElementwiseRule
+from dlc.compiler.codegen.schedules.cuda.pooling import PoolRule
+from dlc.compiler.codegen.schedules.cuda.reduction import ReductionRule
 from dlc.compiler.codegen.target import CudaTarget
 
 THREADS = 256
@@ -19,16 +23,34 @@ def schedule_function(function: Any, target: CudaTarget) -> tuple[Any, str]:
 
     Raises AssertionError, with the function's text, where a loop nest is left without threads.
     """
-    rules = (dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback())
+    scheduled, name = _by_own_rule(function, target) or _by_others(function, target)
+    if not uses_threads_only(scheduled):
+        raise AssertionError(f"no schedule rule for CUDA takes\n{function.script()}")
+    return scheduled, name
+
+
+def rules() -> tuple[PoolRule | ReductionRule | ElementwiseRule, ...]:
+    """The rules of our own, in the order in which they are tried."""
+    return PoolRule(), ReductionRule(), ElementwiseRule()
+
+
+def _by_own_rule(function: Any, target: CudaTarget) -> tuple[Any, str] | None:
+    schedule = Schedule(function)
+    blocks = blocks_of(schedule)
+    for rule in rules():
+        if blocks.kind in rule.anchors and rule.apply(schedule, blocks, target):
+            return schedule.mod["main"], type(rule).__name__
+    return None
+
+
+def _by_others(function: Any, target: CudaTarget) -> tuple[Any, str]:
     with target.tvm:
-        for rule in rules:
+        for rule in (dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback()):
             scheduled = _try(rule, function, target)
             if scheduled is not None:
                 return scheduled, type(rule).__name__
         schedule = Schedule(function)
         _bind_all(schedule)
-    if not uses_threads_only(schedule.mod["main"]):
-        raise AssertionError(f"no schedule rule for CUDA takes\n{function.script()}")
     return schedule.mod["main"], "OneThreadPerResult"
 
 
