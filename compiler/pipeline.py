@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlc.compiler.build import build_evaluation, build_inference
+from dlc.compiler.choices import MODEL, Choices
 from dlc.compiler.codegen import Compiled, compile_graph
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
@@ -58,7 +59,7 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8))
+    graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8), options.choices)
     graph, constants = fold(graph, weights)
     graph = PackWeights(target.lanes)(Simplify()(graph))
     compiled = compile_graph(graph, target, batch=batch, options=options)
@@ -77,16 +78,22 @@ def compile_training(recipe: Recipe, target: AnyTarget, batch: int, options: Bui
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
     graph = build_training(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
+    return compile_graph(
+        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
+    )
 
 
 def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
     graph = build_part(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
-    return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
+    return compile_graph(
+        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
+    )
 
 
-def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, trained: bool = False) -> Graph:
+def with_winograd(
+    graph: Graph, target: AnyTarget, batches: tuple[int, ...], choices: Choices = MODEL, *, trained: bool = False
+) -> Graph:
     """The simplified graph with convolutions by tiles where they are faster for these numbers of samples.
 
     Where weights are `trained`, they are transformed in every step.
@@ -94,7 +101,7 @@ def with_winograd(graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, 
     graph = Simplify()(graph)
     if not isinstance(target, CpuTarget):
         return graph
-    return Winograd(target.machine, batches, constant_weights=not trained)(graph)
+    return Winograd(target.machine, batches, constant_weights=not trained, choices=choices)(graph)
 
 
 def compile_watch(
@@ -103,7 +110,7 @@ def compile_watch(
     """What measures a training step on `batch` samples without making it, and what its outputs are about."""
     graph, watched = build_watch(recipe, batch, prepare=lambda forward: PackWeights(target.lanes)(Simplify()(forward)))
     return compile_graph(
-        with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options
+        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
     ), watched
 
 

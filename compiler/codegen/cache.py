@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from dlc.compiler.choices import MODEL, Choices
+
 _MAGIC = b"dlc\x01"
 _STALE = 3600.0
 """Seconds after which a file that was never moved to its place is one of a process that is gone."""
@@ -154,11 +156,12 @@ def compiler_version() -> str:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How code is made, without a say in what code: `cache` keeps it (None: nowhere); `progress` is told what part of the work
-    is done, 0 to 1."""
+    """How code is made, without a say in what it computes: `cache` keeps it (None: nowhere); `progress` is told what part of the
+    work is done, 0 to 1; `choices` are those that were measured on this machine, the cost models make all others."""
 
     cache: Cache | None = None
     progress: Callable[[float], None] | None = None
+    choices: Choices = MODEL
 
 
 PLAIN = BuildOptions()

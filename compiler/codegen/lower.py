@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
+from dlc.compiler.choices import ConvolutionCut, Cut, LinearCut
 from dlc.compiler.codegen.schedules.cpu import tiles
 from dlc.compiler.codegen.schedules.cpu.loops import largest_divisor
 from dlc.compiler.codegen.target import CpuTarget, Target
@@ -126,11 +127,12 @@ class Lowering:
     """`ops.lowering.Lowering` for one kernel.
 
     `batch` is the number of samples, or None for a symbolic one: an int64 variable that the shapes of the kernel's
-    buffers define. `target` sets the sizes of tiles; without one, or for a GPU, there are none.
+    buffers define. `target` sets the sizes of tiles; without one, or for a GPU, there are none. `cut` is what measured best for
+    the kernel, None where the models choose.
     """
 
-    def __init__(self, batch: int | None = None, target: Target | None = None) -> None:
-        self._target = target
+    def __init__(self, batch: int | None = None, target: Target | None = None, cut: Cut | None = None) -> None:
+        self._target, self._cut = target, cut
         self.batch: Any = te.var(BATCH_NAME, "int64") if batch is None else batch
         self.maths = TensorMaths()
         self._names: dict[str, int] = {}
@@ -145,6 +147,10 @@ class Lowering:
 
     def columns(self, extent: int | None, block: int) -> int:
         """Rows or columns that one tile holds beside `block` channels."""
+        if isinstance(self._cut, ConvolutionCut):
+            return self._cut.columns
+        if isinstance(self._cut, LinearCut):
+            return self._cut.rows
         return tiles.column_tile(self._target, extent, block) if isinstance(self._target, CpuTarget) else 1
 
     def vector(self, extent: int) -> int:
@@ -155,6 +161,8 @@ class Lowering:
         self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int
     ) -> winograd_tasks.Tasks:
         """How a convolution by tiles is shared out."""
+        if isinstance(self._cut, winograd_tasks.Tasks):
+            return self._cut
         if not isinstance(self._target, CpuTarget):
             return winograd_tasks.Tasks(1, 1, 1, 1, 1, 1, 1, 1)
         shape = winograd_tasks.Shape(*result, inputs, channels, kernel, block)

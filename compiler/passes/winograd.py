@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from dlc.compiler.choices import MODEL, Choices
 from dlc.compiler.ir import Graph, TensorType, Value, apply
 from dlc.compiler.machine import Machine
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Sides
@@ -24,6 +25,7 @@ TILES = (2, 3, 4)
 class Winograd:
     """Conv2d and Conv2dInputGradient of stride 1 become WinogradConv2d over WinogradWeights, by the model in `winograd_tasks`.
 
+    What `choices` holds for a convolution goes before the model.
     `batches` are the numbers of samples to be fast for: the tile with the least product of times over them is taken. With
     `constant_weights` the transformed weights are computed once, ahead of time; else in every step.
     """
@@ -32,6 +34,7 @@ class Winograd:
     batches: tuple[int, ...] = (1, 8)
     constant_weights: bool = True
     tiles: tuple[int, ...] = TILES
+    choices: Choices = MODEL
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with the convolutions exchanged."""
@@ -60,6 +63,9 @@ class Winograd:
 
     def _tile(self, shape: Shape) -> int | None:
         """The tile with the least time, None where the direct convolution has it."""
+        measured = self.choices.form(form_workload(shape, self.batches, self.constant_weights))
+        if measured is not None and (not measured.tile or measured.tile + shape.kernel - 2 <= len(POINTS)):
+            return measured.tile or None
 
         def score(times: Sequence[float]) -> float:
             return prod(times)
@@ -71,6 +77,13 @@ class Winograd:
             if time < best * 0.95 ** len(self.batches):
                 best, chosen = time, tile
         return chosen
+
+
+def form_workload(shape: Shape, batches: tuple[int, ...], constant_weights: bool) -> str:
+    """The name of the choice of a convolution's form: its sizes, the batches that it is to be fast for, its weights."""
+    weights = ("constant" if constant_weights else "trained") + (" streamed" if shape.streamed else "")
+    sizes = f"{shape.kernel}x{shape.kernel} {shape.inputs}->{shape.outputs}/{shape.block} {shape.rows}x{shape.columns}"
+    return f"form {sizes} batch {','.join(map(str, batches))} weights {weights}"
 
 
 def _stride_one(value: Value) -> tuple[int, int, int, Sides] | None:
