@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -59,11 +59,19 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph = with_winograd(build_inference(network), target, (batch,) if batch else (1, 8), options.choices)
-    graph, constants = fold(graph, weights)
+    built, batches = Simplify()(build_inference(network)), planned_batches(batch)
+    graph, constants = fold(with_winograd(built, target, batches, options.choices), weights)
     graph = PackWeights(target.lanes)(Simplify()(graph))
     compiled = compile_graph(graph, target, batch=batch, options=options)
+    if options.choices and isinstance(target, CpuTarget):
+        forms = Winograd(target.machine, batches, choices=options.choices).measured(built)
+        compiled = replace(compiled, choices={**compiled.choices, **forms})
     return compiled, pack(compiled, constants)
+
+
+def planned_batches(batch: int | None) -> tuple[int, ...]:
+    """The numbers of samples that a program is to be fast for: its own, or a few that stand for any."""
+    return (1, 8) if batch is None else (batch,)
 
 
 def compile_evaluation(network: Network, target: AnyTarget, options: BuildOptions = PLAIN) -> Compiled:
@@ -166,6 +174,7 @@ def make_artifact(
         source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
+        tuning={name: str(choice) for name, choice in sorted(compiled.choices.items())},
     )
     return Artifact(manifest, compiled.library(), stored, tuple(variants))
 

@@ -26,7 +26,14 @@ _MAGIC = b"dlc\x01"
 _STALE = 3600.0
 """Seconds after which a file that was never moved to its place is one of a process that is gone."""
 
-SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes")
+SOURCES = (
+    "compiler/choices.py",
+    "compiler/machine.py",
+    "compiler/codegen",
+    "compiler/ir",
+    "compiler/ops",
+    "compiler/passes",
+)
 """The parts of this package on which machine code depends."""
 
 
@@ -131,13 +138,18 @@ def user_cache() -> Cache | None:
     folder = cache_folder()
     if folder is None:
         return None
+    return Cache(folder) if is_private(folder) else None
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a folder, which is made where it is missing, is the user's and nobody else may write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError:
-        return None
+        return False
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-    return Cache(folder) if mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else None
+    return mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @cache
@@ -146,7 +158,8 @@ def compiler_version() -> str:
     from importlib.metadata import version  # 10 ms
 
     root = Path(__file__).parent.parent.parent
-    files = sorted(path for part in SOURCES for path in (root / part).rglob("*.py"))
+    parts = [root / part for part in SOURCES]
+    files = sorted(path for part in parts for path in ([part] if part.suffix else part.rglob("*.py")))
     found = hashlib.sha256(f"{version('apache-tvm')} {version('apache-tvm-ffi')}".encode())
     for path in files:
         found.update(f"{path.relative_to(root)}\0".encode())

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from dlc.compiler.choices import Cut
+from dlc.compiler.choices import Choice, Cut
 from dlc.compiler.codegen import emit
 from dlc.compiler.codegen.build import DRIVER, CpuCode
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, compiler_version
@@ -44,8 +44,8 @@ class Compiled:
 
     `program` says which kernel runs on which tensors; `constants` holds the arrays of those of its weights that are in no
     weights file: tables of the graph. `rules` names the schedule rule that took each function; `functions` holds the
-    TensorIR of those that did not come from the cache. `calls` are the program's steps before their functions had names; `cuts`
-    holds those of functions that measurements decided.
+    TensorIR of those that did not come from the cache. `calls` are the program's steps before their functions had names; `choices`
+    holds what measurements decided, by functions' names and by workloads of convolutions' forms.
     """
 
     program: Program
@@ -54,7 +54,7 @@ class Compiled:
     functions: Mapping[str, Any]
     rules: Mapping[str, str]
     calls: tuple[Call, ...] = ()
-    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel of the program, in this process."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from dlc.compiler.choices import MODEL, Choices
+from dlc.compiler.choices import MODEL, Choices, Form
 from dlc.compiler.ir import Graph, TensorType, Value, apply
 from dlc.compiler.machine import Machine
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Sides
@@ -38,16 +38,16 @@ class Winograd:
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with the convolutions exchanged."""
-        streamed = 4 * sum(_elements(p.type) for p in graph.parameters) > self.machine.l3 // 2
+        streamed = streams_weights(graph, self.machine)
 
         def by_tiles(value: Value) -> Value | None:
             found = _stride_one(value)
             if found is None:
                 return None
             channels, inputs, kernel, padding = found
-            block = weight_block(self.machine.lanes, channels)
-            rows, columns = static(value.type.shape[1:3])
-            tile = self._tile(Shape(rows, columns, inputs, channels, kernel, block, streamed))
+            shape = self._shape(value, streamed)
+            assert shape is not None
+            tile, block = self._tile(shape), shape.block
             if tile is None:
                 return None
             op, (x, weight) = value.op, value.operands
@@ -60,6 +60,25 @@ class Winograd:
             )
 
         return rewrite(graph, by_tiles)
+
+    def measured(self, graph: Graph) -> dict[str, Form]:
+        """Those of the graph's convolutions whose form `choices` decides, by their workloads."""
+        found = {}
+        for shape in filter(None, (self._shape(v, streams_weights(graph, self.machine)) for v in graph.values)):
+            workload = form_workload(shape, self.batches, self.constant_weights)
+            form = self.choices.form(workload)
+            if form is not None:
+                found[workload] = form
+        return found
+
+    def _shape(self, value: Value, streamed: bool) -> Shape | None:
+        """The sizes of the convolution that a value is, None if it is none that may be done by tiles."""
+        found = _stride_one(value)
+        if found is None:
+            return None
+        channels, inputs, kernel, _ = found
+        rows, columns = static(value.type.shape[1:3])
+        return Shape(rows, columns, inputs, channels, kernel, weight_block(self.machine.lanes, channels), streamed)
 
     def _tile(self, shape: Shape) -> int | None:
         """The tile with the least time, None where the direct convolution has it."""
@@ -77,6 +96,11 @@ class Winograd:
             if time < best * 0.95 ** len(self.batches):
                 best, chosen = time, tile
         return chosen
+
+
+def streams_weights(graph: Graph, machine: Machine) -> bool:
+    """Whether a graph's weights come from memory at every call: all together are more than the caches hold."""
+    return 4 * sum(_elements(p.type) for p in graph.parameters) > machine.l3 // 2
 
 
 def form_workload(shape: Shape, batches: tuple[int, ...], constant_weights: bool) -> str:
