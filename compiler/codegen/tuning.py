@@ -20,8 +20,9 @@ import msgspec
 
 from dlc.compiler.choices import Choice, Choices, ConvolutionCut, Form, LinearCut, OneCore
 from dlc.compiler.codegen.cache import cache_folder, compiler_version, is_private
-from dlc.compiler.codegen.target import CpuTarget, this_processor
+from dlc.compiler.codegen.target import CpuTarget, CudaTarget, this_processor
 from dlc.compiler.codegen.workload import digest
+from dlc.compiler.errors import DlcError
 from dlc.compiler.passes.winograd_tasks import Tasks
 
 _KINDS: dict[str, type[Choice]] = {kind.__name__: kind for kind in (Form, ConvolutionCut, LinearCut, OneCore, Tasks)}
@@ -99,6 +100,17 @@ def user_database() -> Database | None:
         return None
     folder = compiled.with_name("tuning")
     return Database(folder / _FILE) if is_private(folder) else None
+
+
+def measured_choices(target: CpuTarget | CudaTarget, tuning: bool | str | Path = True) -> Reading:
+    """What was measured for a target on this machine: in the user's database, or in the one that `tuning` names; none where it
+    is off. Raises DlcError (E0892) where there is no such file."""
+    if tuning is False or not isinstance(target, CpuTarget):
+        return Reading(Choices())
+    database = user_database() if tuning is True else Database(Path(tuning))
+    if tuning is not True and not Path(tuning).is_file():
+        raise DlcError.of("E0892", f"there is no database {tuning}", help="`dlc tune SPEC --database FILE` makes one")
+    return database.read(target) if database is not None else Reading(Choices())
 
 
 def _circumstances(target: CpuTarget) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dlc.compiler.ir import N, Parameter, TensorType, Value, apply, source
+from dlc.compiler.ir import DType, Parameter, TensorType, Value, apply, source
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Sides
 from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.winograd import WinogradConv2d, WinogradWeights
@@ -34,6 +34,8 @@ class Convolution:
         if anchor is None or not isinstance(anchor.op, Conv2d | Conv2dInputGradient | WinogradConv2d):
             return None
         op, (x, weight) = anchor.op, anchor.operands
+        if x.type.dtype is not DType.FLOAT32 or weight.type.dtype is not DType.FLOAT32:
+            return None
         rows, columns, channels = static(anchor.type.shape[1:])
         inputs = static(x.type.shape[3:])[0]
         if isinstance(op, WinogradConv2d):
@@ -104,8 +106,3 @@ def _turned(padding: Sides, kernel: int, turned: bool) -> Sides:
         return padding
     top, left, bottom, right = (kernel - 1 - p for p in padding)
     return top, left, bottom, right
-
-
-def batch_of(shape: tuple[object, ...], batch: int) -> tuple[int, ...]:
-    """A shape with a number of samples in the batch's place."""
-    return tuple(batch if extent is N else extent for extent in shape)  # type: ignore[misc]  # others are numbers

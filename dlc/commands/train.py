@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from dlc.commands.options import DATA, JSON, NO_CACHE, SETTINGS, SPEC, THREADS, emit_json
+from dlc.commands.options import DATA, JSON, NO_CACHE, NO_TUNING, SETTINGS, SPEC, THREADS, emit_json
 
 
 @click.command(name="train")
@@ -22,6 +22,7 @@ from dlc.commands.options import DATA, JSON, NO_CACHE, SETTINGS, SPEC, THREADS, 
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
 @THREADS
 @NO_CACHE
+@NO_TUNING
 @JSON
 def command(
     spec: Path,
@@ -33,6 +34,7 @@ def command(
     resume: bool,
     threads: int | None,
     no_cache: bool,
+    no_tuning: bool,
     as_json: bool,
 ) -> None:
     """Train a model by a recipe of the file and compile the best weights."""
@@ -44,6 +46,7 @@ def command(
         "threads": threads,
         "progress": True,
         "cache": not no_cache,
+        "tuning": not no_tuning,
     }
     if every:
         if recipe is not None:

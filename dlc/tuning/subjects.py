@@ -1,0 +1,215 @@
+"""What is searched: the kernels of a network, those of one convolution in all its forms together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import numpy as np
+
+from dlc.compiler.choices import Choices, Cut, Form
+from dlc.compiler.codegen.candidates import Candidate
+from dlc.compiler.codegen.emit import Call
+from dlc.compiler.codegen.peaks import Peaks
+from dlc.compiler.codegen.target import CpuTarget
+from dlc.compiler.codegen.workload import digest, identity
+from dlc.compiler.passes.forms import Convolution, in_form, transforming
+from dlc.compiler.passes.winograd import TILES, form_workload
+from dlc.compiler.passes.winograd_tasks import direct_time, plan
+from dlc.runtime.executor import StepTime
+from dlc.tuning.measuring import Kernel
+from dlc.tuning.networks import Built, Setting, Tunable
+
+_HOPELESS = 1.6
+"""A form that the model thinks so many times slower than the best is not measured."""
+
+_SAVED = 4.0
+"""How many times fewer products tiles of 4 need: what bounds a convolution that may be done by tiles."""
+
+
+@dataclass
+class Unit:
+    """One kernel in one form. `seconds` is what it takes in the network as it is, all `count` of them.
+
+    `ratio` is the time of the best cut so far to that of the kernel as it is in the network (`home`); `extra` the part of the
+    latter that transforming the weight in every step takes. `bound` is the part of the time in the network that the machine's
+    peaks allow. `cut` is None where the model's is the best so far, `found` says that it was found now; `before` is the seconds of
+    one call of the home kernel alone. `origin` is the same kernel in its home form, None for that itself.
+    """
+
+    label: str
+    what: str
+    call: Call
+    setting: Setting
+    form: int
+    count: int
+    seconds: float
+    bound: float
+    cut: Cut | None
+    origin: Unit | None = None
+    found: bool = False
+    queue: list[Cut] | None = None
+    kernel: Kernel | None = None
+    before: float = 0.0
+    ratio: float = 1.0
+    extra: float = 0.0
+    failures: int = 0
+
+    @property
+    def workload(self) -> str:
+        """The name of the kernel's choice."""
+        return digest(identity(self.call.kernel, self.call.in_place), self.setting.batch)
+
+    @property
+    def potential(self) -> float:
+        """Seconds of a call that are still to be had, less where several cuts were of no use."""
+        if self.queue is not None and not self.queue:
+            return 0.0
+        return self.seconds * max(0.0, self.ratio - self.bound) * 0.75**self.failures
+
+    def candidate(self, cut: Cut | None) -> Candidate:
+        """The kernel in a cut."""
+        return Candidate(self.call, self.setting.batch, cut)
+
+
+@dataclass
+class Group:
+    """Kernels for which one form is chosen together; `form` names that choice, "" where there is none to make.
+
+    `home` is the form that the network has now. `spent` is the seconds that its `turns` took, most of them LLVM's.
+    """
+
+    form: str
+    home: int
+    units: list[Unit] = field(default_factory=list)
+    opened: bool = False
+    turns: int = 0
+    spent: float = 0.0
+
+    @property
+    def potential(self) -> float:
+        """The sum of what its kernels in their best form may still gain."""
+        best = self.best_form()
+        return sum(u.potential for u in self.units if u.form == best)
+
+    @property
+    def promise(self) -> float:
+        """What it may gain, by the seconds that a turn takes."""
+        return self.potential / (self.spent / self.turns if self.turns > 1 else 1.0)
+
+    def of(self, form: int) -> list[Unit]:
+        """The kernels in a form."""
+        return [u for u in self.units if u.form == form]
+
+    def score(self, form: int) -> float:
+        """The logarithm of the product of the settings' times: forms are chosen by it, as the model chooses them."""
+        times: dict[Setting, float] = {}
+        for unit in self.of(form):
+            times[unit.setting] = times.get(unit.setting, 0.0) + unit.seconds * (unit.ratio + unit.extra)
+        return sum(log(max(t, 1e-12)) for t in times.values())
+
+    def best_form(self) -> int:
+        """The form with the least score; another than the network's has to be faster by 3 % in each setting."""
+        forms = dict.fromkeys(u.form for u in self.units)
+        settings = len({u.setting for u in self.units})
+        if not self.opened or len(forms) == 1:
+            return self.home
+        best = min(forms, key=self.score)
+        return best if self.score(best) < self.score(self.home) + settings * log(0.97) else self.home
+
+    def next_unit(self) -> Unit:
+        """The kernel on which the next try is spent: in the best form, or in one that may still become it."""
+        best = min(self.score(form) for form in dict.fromkeys(u.form for u in self.units))
+
+        def worth(unit: Unit) -> float:
+            behind = self.score(unit.form) - best
+            return unit.potential * (1.0 if behind < 0.03 else 0.4 if behind < 0.15 else 0.05)
+
+        return max(self.units, key=worth)
+
+
+def subjects(
+    network: Tunable,
+    built: Built,
+    profiles: Sequence[Sequence[StepTime]],
+    choices: Choices,
+    target: CpuTarget,
+    peaks: Peaks,
+) -> list[Group]:
+    """The kernels of a network, with the times of its steps for each of its settings."""
+    streamed = network.streams_weights(target)
+    groups: dict[str, Group] = {}
+    for setting, profile in zip(network.settings, profiles, strict=True):
+        keys = [identity(call.kernel, call.in_place) for call in built.compiled.calls]
+        counts, seconds = Counter(keys), Counter[Any]()
+        for key, step in zip(keys, profile, strict=True):
+            seconds[key] += step.seconds  # type: ignore[assignment]  # a Counter of floats
+        for key, call, step in zip(keys, built.compiled.calls, profile, strict=True):
+            if key not in counts:
+                continue
+            count, taken = counts.pop(key), float(seconds[key])
+            workload = digest(key, setting.batch)
+            convolution = Convolution.of(call.kernel)
+            bound = count * max(step.flops / peaks.flops / (_SAVED if convolution else 1.0), 0.0) / max(taken, 1e-9)
+            unit = Unit(step.layer, step.what, call, setting, 0, count, taken, bound, choices.cut(workload))
+            if convolution is None:
+                groups[workload] = Group("", 0, [unit])
+                continue
+            unit.form = convolution.tile
+            shape = convolution.shape(target.lanes, streamed=streamed)
+            name = form_workload(shape, network.batches, not network.trained)
+            group = groups.setdefault(name, Group(name, convolution.tile))
+            group.units.append(unit)
+            for tile in _forms(convolution, network.batches, target, streamed=streamed):
+                if tile != convolution.tile:
+                    group.units.append(_in_form(unit, tile, choices, target))
+    return list(groups.values())
+
+
+def _forms(convolution: Convolution, batches: Iterable[int], target: CpuTarget, *, streamed: bool) -> list[int]:
+    """The forms that the model does not rule out."""
+    shape = convolution.shape(target.lanes, streamed=streamed)
+
+    def time(tile: int) -> float:
+        modelled = (
+            plan(shape, tile, b, target.machine)[0] if tile else direct_time(shape, b, target.machine) for b in batches
+        )
+        return sum(map(log, modelled))
+
+    times = {tile: time(tile) for tile in (0, *TILES)}
+    return [tile for tile, t in times.items() if t < min(times.values()) + len(tuple(batches)) * log(_HOPELESS)]
+
+
+def _in_form(unit: Unit, tile: int, choices: Choices, target: CpuTarget) -> Unit:
+    call = Call(in_form(unit.call.kernel, tile, target.lanes), unit.call.in_place)
+    made = Unit(
+        unit.label, call.kernel.what, call, unit.setting, tile, unit.count, unit.seconds, unit.bound, None, unit
+    )
+    made.cut = choices.cut(made.workload)
+    return made
+
+
+def form_of(group: Group) -> Form | None:
+    """The choice of a form that differs from the network's; None where it stays."""
+    best = group.best_form()
+    return Form(best) if group.form and best != group.home else None
+
+
+def weight_arrays(unit: Unit, packed: np.ndarray, target: CpuTarget) -> dict[int, np.ndarray]:
+    """The weight of a unit's convolution, from the packed one, by its position among the kernel's inputs."""
+    convolution, anchor = Convolution.of(unit.call.kernel), unit.call.kernel.anchor
+    assert convolution is not None and anchor is not None
+    position = unit.call.kernel.inputs.index(anchor.operands[1])
+    if not unit.form:
+        return {position: packed}
+    return {position: convolution.weights(unit.form, target.lanes).reference(packed)}
+
+
+def transforming_call(unit: Unit, target: CpuTarget) -> Call:
+    """The kernel that transforms the weight of a unit's convolution in every step."""
+    convolution = Convolution.of(unit.call.kernel)
+    assert convolution is not None and unit.form
+    return Call(transforming(convolution, unit.form, target.lanes), {})
