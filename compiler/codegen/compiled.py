@@ -44,7 +44,7 @@ class Compiled:
 
     `program` says which kernel runs on which tensors; `constants` holds the arrays of those of its weights that are in no
     weights file: tables of the graph. `rules` names the schedule rule that took each function; `functions` holds the
-    TensorIR of those that did not come from the cache. `calls` are the program's steps before their functions had names; `choices`
+    TensorIR of those that did not come from the cache. `calls` holds, by functions' names, what each was made of; `choices`
     holds what measurements decided, by functions' names and by workloads of convolutions' forms.
     """
 
@@ -53,7 +53,7 @@ class Compiled:
     constants: Mapping[str, np.ndarray]
     functions: Mapping[str, Any]
     rules: Mapping[str, str]
-    calls: tuple[Call, ...] = ()
+    calls: Mapping[str, Call] = field(default_factory=dict)
     choices: Mapping[str, Choice] = field(default_factory=dict)
 
     def function(self, name: str) -> Callable[..., Any]:
@@ -90,7 +90,7 @@ def compile_graph(
         schedule.constants,
         functions.scheduled,
         functions.rules,
-        schedule.calls,
+        {name: call for (name, _), call in zip(names, schedule.calls, strict=True)},
         functions.cuts,
     )
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import log
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from dlc.compiler.codegen.target import CpuTarget
 from dlc.compiler.codegen.workload import digest, identity
 from dlc.compiler.passes.forms import Convolution, in_form, transforming
 from dlc.compiler.passes.winograd import TILES, form_workload
-from dlc.compiler.passes.winograd_tasks import direct_time, plan
+from dlc.compiler.passes.winograd_tasks import Shape, direct_time, plan
 from dlc.runtime.executor import StepTime
 from dlc.tuning.measuring import Kernel
 from dlc.tuning.networks import Built, Setting, Tunable
@@ -48,7 +46,7 @@ class Unit:
     count: int
     seconds: float
     bound: float
-    cut: Cut | None
+    cut: Cut | None = None
     origin: Unit | None = None
     found: bool = False
     queue: list[Cut] | None = None
@@ -142,36 +140,40 @@ def subjects(
     """The kernels of a network, with the times of its steps for each of its settings."""
     streamed = network.streams_weights(target)
     groups: dict[str, Group] = {}
+    names = [step.kernel for step in built.compiled.program.steps]
     for setting, profile in zip(network.settings, profiles, strict=True):
-        keys = [identity(call.kernel, call.in_place) for call in built.compiled.calls]
-        counts, seconds = Counter(keys), Counter[Any]()
-        for key, step in zip(keys, profile, strict=True):
-            seconds[key] += step.seconds  # type: ignore[assignment]  # a Counter of floats
-        for key, call, step in zip(keys, built.compiled.calls, profile, strict=True):
-            if key not in counts:
-                continue
-            count, taken = counts.pop(key), float(seconds[key])
-            workload = digest(key, setting.batch)
-            convolution = Convolution.of(call.kernel)
-            bound = count * max(step.flops / peaks.flops / (_SAVED if convolution else 1.0), 0.0) / max(taken, 1e-9)
-            unit = Unit(step.layer, step.what, call, setting, 0, count, taken, bound, choices.cut(workload))
+        taken: dict[str, list[StepTime]] = {}
+        for name, step in zip(names, profile, strict=True):
+            taken.setdefault(name, []).append(step)
+        for name, steps in taken.items():
+            unit = _unit(built.compiled.calls[name], setting, steps, choices, peaks)
+            convolution = Convolution.of(unit.call.kernel)
             if convolution is None:
-                groups[workload] = Group("", 0, [unit])
+                groups[unit.workload] = Group("", 0, [unit])
                 continue
-            unit.form = convolution.tile
             shape = convolution.shape(target.lanes, streamed=streamed)
-            name = form_workload(shape, network.batches, not network.trained)
-            group = groups.setdefault(name, Group(name, convolution.tile))
+            form = form_workload(shape, network.batches, not network.trained)
+            group = groups.setdefault(form, Group(form, convolution.tile))
             group.units.append(unit)
-            for tile in _forms(convolution, network.batches, target, streamed=streamed):
+            for tile in _forms(shape, network.batches, target):
                 if tile != convolution.tile:
                     group.units.append(_in_form(unit, tile, choices, target))
     return list(groups.values())
 
 
-def _forms(convolution: Convolution, batches: Iterable[int], target: CpuTarget, *, streamed: bool) -> list[int]:
+def _unit(call: Call, setting: Setting, steps: Sequence[StepTime], choices: Choices, peaks: Peaks) -> Unit:
+    """A kernel in the form that it has, with what the steps took that it is called in."""
+    convolution, first = Convolution.of(call.kernel), steps[0]
+    seconds = sum(step.seconds for step in steps)
+    least = len(steps) * first.flops / peaks.flops / (_SAVED if convolution else 1.0)
+    form = convolution.tile if convolution else 0
+    unit = Unit(first.layer, first.what, call, setting, form, len(steps), seconds, least / max(seconds, 1e-9))
+    unit.cut = choices.cut(unit.workload)
+    return unit
+
+
+def _forms(shape: Shape, batches: Sequence[int], target: CpuTarget) -> list[int]:
     """The forms that the model does not rule out."""
-    shape = convolution.shape(target.lanes, streamed=streamed)
 
     def time(tile: int) -> float:
         modelled = (
@@ -180,14 +182,12 @@ def _forms(convolution: Convolution, batches: Iterable[int], target: CpuTarget, 
         return sum(map(log, modelled))
 
     times = {tile: time(tile) for tile in (0, *TILES)}
-    return [tile for tile, t in times.items() if t < min(times.values()) + len(tuple(batches)) * log(_HOPELESS)]
+    return [tile for tile, t in times.items() if t < min(times.values()) + len(batches) * log(_HOPELESS)]
 
 
 def _in_form(unit: Unit, tile: int, choices: Choices, target: CpuTarget) -> Unit:
     call = Call(in_form(unit.call.kernel, tile, target.lanes), unit.call.in_place)
-    made = Unit(
-        unit.label, call.kernel.what, call, unit.setting, tile, unit.count, unit.seconds, unit.bound, None, unit
-    )
+    made = replace(unit, what=call.kernel.what, call=call, form=tile, origin=unit)
     made.cut = choices.cut(made.workload)
     return made
 
