@@ -90,7 +90,8 @@ def agree(results: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> bool
     for one, other in zip(results, expected, strict=True):
         tolerance = 1e-4 if one.dtype.itemsize > 2 else 3e-2
         a, b = one.astype(np.float64), other.astype(np.float64)
-        if not np.allclose(a, b, rtol=0, atol=tolerance * max(float(np.abs(b).max(initial=0)), 1e-30)):
+        largest = float(np.abs(b[np.isfinite(b)]).max(initial=0))
+        if not np.allclose(a, b, rtol=0, atol=tolerance * max(largest, 1e-30), equal_nan=True):
             return False
     return True
 
@@ -129,17 +130,22 @@ def alternate(one: Callable[[], float], other: Callable[[], float], seconds: flo
 def repeated(kernel: Kernel, arrays: Arrays) -> Callable[[], float]:
     """Calls a kernel for about a millisecond, and gives the seconds of one call."""
     calls = cycle(arrays.calls)
+    return timed(lambda arguments: kernel(*arguments), lambda: next(calls))
+
+
+def timed(call: Callable[[Any], object], following: Callable[[], Any]) -> Callable[[], float]:
+    """Calls something for about a millisecond, with what `following` gives for each call, and gives the seconds of one."""
     for _ in range(2):
-        kernel(*next(calls))
+        call(following())
     started = perf_counter()
-    kernel(*next(calls))
+    call(following())
     count = max(1, min(1000, int(_ROUND / max(perf_counter() - started, 1e-7))))
 
     def run() -> float:
-        arguments = [next(calls) for _ in range(count)]
+        arguments = [following() for _ in range(count)]
         before = perf_counter()
         for each in arguments:
-            kernel(*each)
+            call(each)
         return (perf_counter() - before) / count
 
     return run

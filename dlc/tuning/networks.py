@@ -24,7 +24,7 @@ from dlc.compiler.pipeline import compile_folded, compile_training, planned_batc
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.training_step import build_training
 from dlc.runtime.arrays import aligned_copy
-from dlc.runtime.executor import Executor, StepTime
+from dlc.runtime.executor import Executor
 
 Progress = Callable[[float], None]
 
@@ -45,15 +45,8 @@ class Built:
     weights: Mapping[str, np.ndarray]
     executor: Executor
 
-    def run(self, samples: int) -> dict[str, np.ndarray]:
-        """One call on random numbers, the same each time."""
-        return self.executor.run(self._feeds(samples))
-
-    def profile(self, samples: int, repeats: int) -> list[StepTime]:
-        """The time of each step."""
-        return self.executor.profile(self._feeds(samples), repeats)
-
-    def _feeds(self, samples: int) -> dict[str, np.ndarray]:
+    def feeds(self, samples: int) -> dict[str, np.ndarray]:
+        """Random numbers for its inputs, the same each time."""
         generator = np.random.default_rng(0)
         return {spec.name: random_input(spec, samples, generator) for spec in self.compiled.program.inputs}
 

@@ -63,17 +63,19 @@ class Search:
     def turn(self, group: Group) -> None:
         """Measures the group's forms against each other, or, after that, the next cuts of one kernel."""
         if not group.opened:
-            self._open(group)
+            if group.form or self._cuts_of(group.units[0]):
+                self._open(group)
             group.opened = True
             return
         unit = group.next_unit()
-        if unit.queue is None:
-            unit.queue = list(cuts(unit.call, unit.setting.batch, unit.setting.samples, self.target))
+        queue = self._cuts_of(unit)
         batch: list[Cut] = []
-        while unit.queue and len(batch) < self.target.cores:
-            cut = unit.queue.pop(0)
+        while queue and len(batch) < self.target.cores:
+            cut = queue.pop(0)
             if not is_the_model_s(unit.candidate(cut), self.target):
                 batch.append(cut)
+        if not batch:
+            return
         kernels = compile_candidates([unit.candidate(cut) for cut in batch], self.target)
         assert unit.kernel is not None
         arrays = self._arrays(unit)
@@ -92,6 +94,12 @@ class Search:
                     unit.ratio *= ratio
         finally:
             pool.leave()
+
+    def _cuts_of(self, unit: Unit) -> list[Cut]:
+        """The cuts of a kernel that were not tried yet."""
+        if unit.queue is None:
+            unit.queue = list(cuts(unit.call, unit.setting.batch, unit.setting.samples, self.target))
+        return unit.queue
 
     def _faster(self, best: Kernel, kernel: Kernel, arrays: Arrays) -> float:
         """The kernel's part of the best one's time, 1 where it is not faster for certain."""

@@ -28,7 +28,7 @@ _SAVED = 4.0
 """How many times fewer products tiles of 4 need: what bounds a convolution that may be done by tiles."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Unit:
     """One kernel in one form. `seconds` is what it takes in the network as it is, all `count` of them.
 
@@ -68,12 +68,18 @@ class Unit:
             return 0.0
         return self.seconds * max(0.0, self.ratio - self.bound) * 0.75**self.failures
 
+    @property
+    def times(self) -> tuple[float, float]:
+        """Seconds of one call as the network has it and as it was found, each with the transformation of its weight."""
+        home = self.origin or self
+        return self.before * (1 + home.extra), self.before * (self.ratio + self.extra)
+
     def candidate(self, cut: Cut | None) -> Candidate:
         """The kernel in a cut."""
         return Candidate(self.call, self.setting.batch, cut)
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Kernels for which one form is chosen together; `form` names that choice, "" where there is none to make.
 

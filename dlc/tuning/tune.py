@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from dlc.compiler.pipeline import target_spec
 from dlc.runtime import threads as pool
 from dlc.runtime.device import check_cpu
 from dlc.runtime.errors import RuntimeFault
-from dlc.tuning.measuring import Comparison, agree, alternate
+from dlc.runtime.executor import StepTime
+from dlc.tuning.measuring import agree, alternate, timed
 from dlc.tuning.networks import Built, Inference, Training, Tunable
 from dlc.tuning.search import Search
 from dlc.tuning.subjects import Group, Unit, form_of, subjects
@@ -105,7 +107,7 @@ def tune(
     reading = kept.read(chosen)
     search, groups, built, stopped = _search(network, reading.choices, chosen, started + 60 * minutes, report)
     report("measuring the whole network", 1.0)
-    gains, whole, choices = _checked(network, built, groups, reading.choices, search.threads)
+    gains, whole, choices = _checked(network, built, groups, reading.choices)
     if gains:
         _keep(kept, chosen, choices)
     found = gains or _gains(groups, forms=True)
@@ -143,7 +145,18 @@ def _database(path: str | Path | None) -> Database:
     found = user_database() if path is None else Database(Path(path))
     if found is None:
         raise DlcError.of("E0891", "the user's cache folder cannot be used", help="name a file with --database")
+    try:  # before minutes are spent
+        found.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(found, error.strerror or str(error)) from error
+    if not os.access(found.path if found.path.exists() else found.path.parent, os.W_OK):
+        raise _not_written(found, "it is not allowed")
     return found
+
+
+def _not_written(database: Database, reason: str) -> DlcError:
+    message = f"{database.path} cannot be written: {reason}"
+    return DlcError.of("E0891", message, help="name another with --database")
 
 
 def _search(
@@ -162,7 +175,7 @@ def _search(
     tell("compiling the network")
     built = network.build(choices)
     tell("measuring the network")
-    profiles = [built.profile(s.samples, _repeats(built, s.samples)) for s in network.settings]
+    profiles = [_profile(built, s.samples) for s in network.settings]
     groups = subjects(network, built, profiles, choices, target, peaks)
     footprint = sum(array.nbytes for array in built.weights.values())
     search = Search(groups, target, threads, footprint, network.trained)
@@ -179,10 +192,11 @@ def _progress(groups: Sequence[Group]) -> str:
     return f"({gain / max(whole, 1e-12):.1%} found)"
 
 
-def _repeats(built: Built, samples: int) -> int:
-    started = perf_counter()
-    built.run(samples)
-    return max(5, min(100, int(1.0 / max(perf_counter() - started, 1e-6))))
+def _profile(built: Built, samples: int) -> list[StepTime]:
+    """The times of the steps, in about a second."""
+    feeds = built.feeds(samples)
+    seconds = timed(built.executor.run, lambda: feeds)()
+    return built.executor.profile(feeds, max(5, min(200, int(1.0 / seconds))))
 
 
 def _chosen(group: Group, *, forms: bool = True) -> list[Unit]:
@@ -197,9 +211,8 @@ def _measured(groups: Sequence[Group], *, forms: bool) -> list[Measured]:
         form = form_of(group) if forms else None
         units = _chosen(group, forms=forms)
         if form is not None:
-            before = sum(u.seconds for u in units)
-            after = sum(u.seconds * (u.ratio + u.extra) for u in units)
-            found.append(Measured(group.form, group.form, form, before * 1e6, after * 1e6))
+            before, after = (sum(times) * 1e6 for times in zip(*(u.times for u in units), strict=True))
+            found.append(Measured(group.form, group.form, form, before, after))
         for unit in units:
             if unit.found and unit.cut is not None:
                 after = unit.before * unit.ratio
@@ -215,8 +228,7 @@ def _gains(groups: Sequence[Group], *, forms: bool) -> list[Gain]:
         for unit in _chosen(group, forms=forms):
             said = [str(c) for c in (form, unit.cut if unit.found else None) if c is not None]
             if said:
-                before = unit.before * 1e6
-                after = before * (unit.ratio + unit.extra)
+                before, after = (1e6 * seconds for seconds in unit.times)
                 gains.append(
                     Gain(unit.label, unit.what, unit.setting.samples, unit.count, before, after, "; ".join(said))
                 )
@@ -224,7 +236,7 @@ def _gains(groups: Sequence[Group], *, forms: bool) -> list[Gain]:
 
 
 def _checked(
-    network: Tunable, built: Built, groups: Sequence[Group], choices: Choices, threads: int
+    network: Tunable, built: Built, groups: Sequence[Group], choices: Choices
 ) -> tuple[list[Gain], list[Whole], list[Measured]]:
     """The gains that do not make the network slower, its times with them, and the choices to keep.
 
@@ -244,19 +256,12 @@ def _checked(
 
 
 def _whole(before: Built, after: Built, samples: int) -> Whole:
-    results, expected = after.run(samples), before.run(samples)
+    feeds = before.feeds(samples)
+    results, expected = after.executor.run(feeds), before.executor.run(feeds)
     if not agree([results[name] for name in expected], list(expected.values())):
         raise AssertionError("the tuned network's results differ from those before")
-
-    def timed(built: Built) -> Callable[[], float]:
-        def call() -> float:
-            started = perf_counter()
-            built.run(samples)
-            return perf_counter() - started
-
-        return call
-
-    compared: Comparison = alternate(timed(before), timed(after), _CHECK, _ROUNDS)
+    one, other = timed(before.executor.run, lambda: feeds), timed(after.executor.run, lambda: feeds)
+    compared = alternate(one, other, _CHECK, _ROUNDS)
     return Whole(samples, median(compared.one.tolist()) * 1e3, compared.ratio)
 
 
@@ -264,8 +269,4 @@ def _keep(database: Database, target: CpuTarget, measured: Sequence[Measured]) -
     try:
         database.add(target, measured)
     except OSError as error:
-        raise DlcError.of(
-            "E0891",
-            f"{database.path} cannot be written: {error.strerror or error}",
-            help="name another with --database",
-        ) from error
+        raise _not_written(database, error.strerror or str(error)) from error
