@@ -13,11 +13,14 @@ import pytest
 
 from dlc import DlcError, api
 from dlc.cli import main
+from dlc.compiler.codegen import peaks as peaks_module
+from dlc.compiler.codegen.peaks import Peaks
 from dlc.runtime.artifact import read_manifest
 from dlc.tuning import search as search_module
 from dlc.tuning import tune as tune_module
 from dlc.tuning.measuring import Comparison, alternate
 from dlc.tuning.search import Search
+from dlc.tuning.subjects import Group
 from dlc.tuning.tune import tune
 
 
@@ -26,11 +29,25 @@ def claims(ratio: float) -> Callable[..., Comparison]:
     return lambda *arguments, **more: Comparison(np.ones(20), np.full(20, ratio))
 
 
+@pytest.fixture(autouse=True)
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's peaks are not measured."""
+    monkeypatch.setattr(peaks_module, "_measure", lambda threads: Peaks(threads, 1e11, 1e10))
+
+
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is tried is faster, and so is the whole network."""
+    """Whatever is tried is faster, and so is the whole network; a search has eight turns, however long they take."""
+
+    def eight_turns(self: Search, until: float, report: Callable[[Group], object]) -> None:
+        for _ in range(8):
+            group = max(self.groups, key=lambda g: g.potential)
+            report(group)
+            self.turn(group)
+
     monkeypatch.setattr(search_module, "alternate", claims(0.9))
     monkeypatch.setattr(tune_module, "alternate", claims(0.9))
+    monkeypatch.setattr(Search, "run", eight_turns)
 
 
 def test_tuning_ends_and_says_what_it_tried(spec: Path, tmp_path: Path) -> None:
@@ -52,7 +69,7 @@ def test_tuning_ends_and_says_what_it_tried(spec: Path, tmp_path: Path) -> None:
 
 def test_what_is_found_is_what_compile_takes_and_computes_the_same(eager: None, spec: Path, tmp_path: Path) -> None:
     database = tmp_path / "m.jsonl"
-    result = tune(spec, model="Small", minutes=0.1, batch=2, database=database)
+    result = tune(spec, model="Small", batch=2, database=database)
     assert result.kept and result.gains and result.refused == 0
     plain = api.compile(spec, model="Small", batch=2, tuning=False)
     tuned = api.compile(spec, model="Small", batch=2, tuning=database)
@@ -71,23 +88,23 @@ def test_what_makes_the_network_slower_is_not_kept(
     eager: None, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune_module, "alternate", claims(1.02))
-    result = tune(spec, model="Small", minutes=0.05, batch=1, database=tmp_path / "m.jsonl")
+    result = tune(spec, model="Small", batch=1, database=tmp_path / "m.jsonl")
 
     assert result.gains and not result.kept
     assert not (tmp_path / "m.jsonl").exists()
 
 
 def test_ctrl_c_keeps_what_was_found(eager: None, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn, turns = Search.turn, []
+    turn, turns = Search.turn, list[Group]()
 
-    def interrupted(self: Search, group: Any) -> None:
+    def interrupted(self: Search, group: Group) -> None:
         turns.append(group)
         if len(turns) > 3:
             raise KeyboardInterrupt
         turn(self, group)
 
     monkeypatch.setattr(Search, "turn", interrupted)
-    result = tune(spec, model="Small", minutes=5, batch=1, database=tmp_path / "m.jsonl")
+    result = tune(spec, model="Small", batch=1, database=tmp_path / "m.jsonl")
 
     assert result.stopped and result.kept
     assert (tmp_path / "m.jsonl").exists()
@@ -95,7 +112,7 @@ def test_ctrl_c_keeps_what_was_found(eager: None, spec: Path, tmp_path: Path, mo
 
 def test_wrong_results_are_refused(eager: None, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "agree", lambda results, expected: False)
-    result = tune(spec, model="Small", minutes=0.05, batch=1, database=tmp_path / "m.jsonl")
+    result = tune(spec, model="Small", batch=1, database=tmp_path / "m.jsonl")
 
     assert result.refused > 0
     assert not result.gains and not result.kept
@@ -103,7 +120,7 @@ def test_wrong_results_are_refused(eager: None, spec: Path, tmp_path: Path, monk
 
 def test_a_training_step_is_tuned_and_trains_the_same(eager: None, spec: Path, tmp_path: Path) -> None:
     database = tmp_path / "m.jsonl"
-    result = tune(spec, train=True, minutes=0.1, database=database)
+    result = tune(spec, train=True, database=database)
     assert result.name == "Quick" and result.kept
     reports = [
         api.train(spec, out=tmp_path / name, tuning=tuning) for name, tuning in (("plain", False), ("tuned", database))
@@ -123,7 +140,7 @@ def test_a_database_that_cannot_be_written_is_the_user_s_mistake(eager: None, sp
     (tmp_path / "file").write_text("")
 
     with pytest.raises(DlcError, match="E0891"):
-        tune(spec, model="Small", minutes=0.05, batch=1, database=tmp_path / "file" / "m.jsonl")
+        tune(spec, model="Small", batch=1, database=tmp_path / "file" / "m.jsonl")
 
 
 def test_four_of_five_rounds_have_to_be_won() -> None:
@@ -172,7 +189,7 @@ def dlc(
 
 
 def test_from_tune_to_compile_to_cache(eager: None, dlc: Any, spec: Path, tmp_path: Path) -> None:
-    status, out, _ = dlc("tune", spec, "--model", "Small", "--batch", "1", "--minutes", "0.1", "--json")
+    status, out, _ = dlc("tune", spec, "--model", "Small", "--batch", "1", "--json")
     assert status == 0
     facts = json.loads(out.splitlines()[-1])
     assert facts["kept"] and facts["gains"]
