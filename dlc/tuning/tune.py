@@ -135,9 +135,7 @@ def _target(name: str, cache: Cache | None) -> CpuTarget:
         spec = target_spec(target)
         check_cpu(spec.triple, spec.features)
     except RuntimeFault as fault:
-        raise DlcError.of(
-            "E0890", f"kernels for {name} cannot be measured here: {fault.message}", help=advice
-        ) from fault
+        raise DlcError.of("E0890", f"code for {name} does not run on this machine", help=advice) from fault
     return target
 
 
