@@ -60,13 +60,13 @@ class Convolution:
         return WinogradWeights(self.channels, self.inputs, self.kernel, tile, block, packed, self.turned)
 
     def over(self, x: Value, tile: int, lanes: int) -> Value:
-        """The convolution of x in a form, over a weight of its own."""
+        """The convolution of x in a form, over a weight of its own, transformed where the form wants it."""
         transform = self.weights(tile or 2, lanes)
-        packed = TensorType(transform.weight_shape, x.type.dtype)
+        weight = source(Parameter("weight", TensorType(transform.weight_shape, x.type.dtype)))
         if tile:
-            weight = source(Parameter("weight", transform.infer(packed)))
-            return apply(WinogradConv2d(self.channels, self.kernel, self.padding, tile), x, weight)
-        weight, both = source(Parameter("weight", packed)), (self.kernel, self.kernel)
+            op_by_tiles = WinogradConv2d(self.channels, self.kernel, self.padding, tile)
+            return apply(op_by_tiles, x, apply(transform, weight))
+        both = (self.kernel, self.kernel)
         padding = _turned(self.padding, self.kernel, self.turned)
         if not self.turned:
             return apply(Conv2d(self.channels, both, padding=padding, block=transform.packed), x, weight)

@@ -16,6 +16,7 @@ import numpy as np
 
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.ir import Constant, N, Parameter, Value
+from dlc.compiler.ops.winograd import WinogradWeights
 from dlc.compiler.passes.fuse import root
 from dlc.runtime.arrays import aligned_copy, element_type
 from dlc.runtime.library import load_runtime
@@ -82,7 +83,7 @@ def _random(shape: tuple[int, ...], dtype: str, generator: np.random.Generator) 
 
 
 def _is_weight(value: Value) -> bool:
-    return isinstance(root(value).op, Parameter | Constant)
+    return isinstance(root(value).op, Parameter | Constant | WinogradWeights)
 
 
 def agree(results: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> bool:

@@ -17,6 +17,7 @@ from dlc.compiler.codegen import peaks as peaks_module
 from dlc.compiler.codegen.peaks import Peaks
 from dlc.runtime.artifact import read_manifest
 from dlc.tuning import search as search_module
+from dlc.tuning import subjects as subjects_module
 from dlc.tuning import tune as tune_module
 from dlc.tuning.measuring import Comparison, alternate
 from dlc.tuning.search import Search
@@ -118,10 +119,13 @@ def test_wrong_results_are_refused(eager: None, spec: Path, tmp_path: Path, monk
     assert not result.gains and not result.kept
 
 
-def test_a_training_step_is_tuned_and_trains_the_same(eager: None, spec: Path, tmp_path: Path) -> None:
+def test_a_training_step_is_tuned_in_every_form_and_trains_the_same(
+    eager: None, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects_module, "_HOPELESS", 1e9)
     database = tmp_path / "m.jsonl"
     result = tune(spec, train=True, database=database)
-    assert result.name == "Quick" and result.kept
+    assert result.name == "Quick" and result.kept and result.refused == 0
     reports = [
         api.train(spec, out=tmp_path / name, tuning=tuning) for name, tuning in (("plain", False), ("tuned", database))
     ]
