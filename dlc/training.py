@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlc.api import Settings, recipe_of
+from dlc.api import Settings, Tuning, recipe_of
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, user_cache
+from dlc.compiler.codegen.target import Target
+from dlc.compiler.codegen.tuning import measured_choices
 from dlc.compiler.dense import fully_convolutional
 from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import averaged, initial_arrays
@@ -68,6 +70,7 @@ def train(
     threads: int | None = None,
     progress: bool = False,
     cache: bool = True,
+    tuned: Tuning = False,
 ) -> TrainingReport:
     """Trains by the named recipe of a spec file, or its first, into the directory `out` (default: runs/RECIPE).
 
@@ -75,7 +78,8 @@ def train(
     evaluation.json and report.html there.
     `data` is where the data source reads from. With `resume`, goes on from the last checkpoint; the weights end equal, bit
     for bit, to those of a run that was never interrupted. Compiled kernels are kept in the user's cache folder unless `cache`
-    is off. Raises DlcError and RuntimeFault for the user's mistakes.
+    is off. With `tuned`, what `dlc tune` measured goes before the cost models (it may name a database); a run that is resumed after
+    more was measured is then the same but for rounding. Raises DlcError and RuntimeFault for the user's mistakes.
     """
     plan = recipe_of(spec, recipe, settings)
     folder = Path(out) if out is not None else Path("runs", plan.name)
@@ -94,7 +98,9 @@ def train(
     except OSError as error:
         raise write_fault(folder, error) from error
     with CompilingBar(shown=progress) as bar:
-        options = BuildOptions(user_cache() if cache else None, bar)
+        kept = user_cache() if cache else None
+        choices = measured_choices(Target.parse("cpu", kept), tuned).choices
+        options = BuildOptions(kept, bar, choices)
         dense = prepared.preprocessing.dense
         session = TrainingSession(plan, threads=threads, options=options, dense=dense)
     if start is not None:
@@ -113,7 +119,7 @@ def train(
     )
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
-    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache))
+    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache, choices=choices))
     write_evaluation(session, prepared, result, folder)
     write_report(folder)
     return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
@@ -163,7 +169,6 @@ class TrainingSession:
         `dense` is the size of images that are evaluated densely; None: of those that the network is trained on. Raises
         DlcError where the network cannot be, RuntimeFault (R0207) where the memory does not suffice.
         """
-        from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training
         from dlc.fitting import fitted
 
@@ -197,7 +202,6 @@ class TrainingSession:
 
     def watch(self) -> Watch:
         """Compiles what measures steps without making them."""
-        from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_watch
         from dlc.fitting import fits
 
@@ -302,7 +306,6 @@ def _what_matters(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _compile_best(recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path, options: BuildOptions) -> None:
-    from dlc.compiler.codegen.target import Target
     from dlc.compiler.pipeline import make_artifact
 
     made = make_artifact(

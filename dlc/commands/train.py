@@ -23,6 +23,9 @@ from dlc.commands.options import DATA, JSON, MEMORY, NO_CACHE, SETTINGS, SPEC, T
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
 @THREADS
 @NO_CACHE
+@click.option(
+    "--tuned", is_flag=True, help="Take what `dlc tune` measured; a resumed run is then the same but for rounding."
+)
 @JSON
 def command(
     spec: Path,
@@ -35,6 +38,7 @@ def command(
     resume: bool,
     threads: int | None,
     no_cache: bool,
+    tuned: bool,
     as_json: bool,
 ) -> None:
     """Train a model by a recipe of the file and compile the best weights."""
@@ -47,6 +51,7 @@ def command(
         "threads": threads,
         "progress": True,
         "cache": not no_cache,
+        "tuned": tuned,
     }
     if every:
         if recipe is not None:
