@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from dlc.compiler.build import build_evaluation, build_inference
+from dlc.compiler.choices import MODEL, Choices
 from dlc.compiler.codegen import Compiled, compile_graph
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
@@ -31,6 +32,7 @@ from dlc.compiler.passes import (
     Winograd,
     WinogradGradient,
 )
+from dlc.compiler.passes.winograd import streams_weights
 from dlc.compiler.precision import SHORT, factor_type
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
@@ -79,10 +81,18 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    graph, constants = folded_graph(network, weights, target, batch, precision)
+    batches, dtype = planned_batches(batch), precision_of(precision, target)
+    graph, constants = folded_graph(network, weights, target, batch, precision, options.choices)
     graph = packed(graph, target)
-    if precision_of(precision, target) is DType.FLOAT32:
-        graph = with_winograd(graph, target, _samples(batch))
+    if dtype is DType.FLOAT32 and isinstance(target, CpuTarget):
+        streamed, forms = None, {}
+        if options.choices:  # a convolution has one name, before and after its weights are packed
+            built = Simplify()(build_inference(network))
+            streamed = streams_weights(built, target.machine)
+            forms = Winograd(target.machine, batches, choices=options.choices).measured(built)
+        graph = with_winograd(graph, target, batches, options.choices, streamed=streamed)
+        compiled = compile_graph(graph, target, batch=batch, options=options)
+        return replace(compiled, choices={**compiled.choices, **forms}), pack(compiled, constants)
     compiled = compile_graph(graph, target, batch=batch, options=options)
     return compiled, pack(compiled, constants)
 
@@ -94,23 +104,29 @@ def compile_program(
     batch: int | None,
     options: BuildOptions,
     precision: str = "float32",
-) -> tuple[Program, bytes, dict[str, np.ndarray]]:
-    """The program of a network whose batch norms are folded, its shared object, and its packed weights.
+) -> tuple[Kept, dict[str, np.ndarray]]:
+    """The program of a network whose batch norms are folded, with its shared object, and its packed weights.
 
     What the cache knows is not compiled again.
     """
     dtype = precision_of(precision, target).value
     known = recall(network, target, batch, dtype, options)
     if known is not None:
-        return known.program, known.code, _packed(known.program, weights)
+        return known, _packed(known.program, weights)
     compiled, packed = compile_folded(network, weights, target, batch=batch, precision=precision, options=options)
-    code = compiled.library()
-    keep(network, target, batch, dtype, options, Kept(compiled.program, code))
-    return compiled.program, code, packed
+    choices = {name: str(choice) for name, choice in sorted(compiled.choices.items())}
+    made = Kept(compiled.program, compiled.library(), choices)
+    keep(network, target, batch, dtype, options, made)
+    return made, packed
 
 
 def folded_graph(
-    network: Network, weights: Weights, target: AnyTarget, batch: int | None = None, precision: str = "float32"
+    network: Network,
+    weights: Weights,
+    target: AnyTarget,
+    batch: int | None = None,
+    precision: str = "float32",
+    choices: Choices = MODEL,
 ) -> tuple[Graph, dict[str, np.ndarray]]:
     """The graph of a network whose batch norms are folded, in its precision, and the weights that it reads.
 
@@ -118,7 +134,8 @@ def folded_graph(
     """
     dtype = precision_of(precision, target)
     if dtype is DType.FLOAT32:
-        return fold(with_winograd(build_inference(network), target, _samples(batch), constant=True), weights)
+        built = build_inference(network)
+        return fold(with_winograd(built, target, planned_batches(batch), choices, constant=True), weights)
     graph, constants = fold(build_inference(network), weights)
     graph = ReducePrecision(dtype)(graph)
     return (PairWeights()(graph) if isinstance(target, CpuTarget) else graph), constants
@@ -129,7 +146,8 @@ def precision_of(word: str, target: AnyTarget) -> DType:
     return factor_type(word, target.name, target.precisions)
 
 
-def _samples(batch: int | None) -> tuple[int, ...]:
+def planned_batches(batch: int | None) -> tuple[int, ...]:
+    """The numbers of samples that a program is to be fast for: its own, or a few that stand for any."""
     return (batch,) if batch else SAMPLES
 
 
@@ -145,13 +163,17 @@ def compile_training(recipe: Recipe, target: AnyTarget, batch: int, options: Bui
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
     graph = build_training(recipe, batch, prepare=lambda forward: packed(forward, target))
-    return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
+    return compile_graph(
+        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
+    )
 
 
 def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
     graph = build_part(recipe, batch, prepare=lambda forward: packed(forward, target))
-    return compile_graph(with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options)
+    return compile_graph(
+        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
+    )
 
 
 def packed(graph: Graph, target: AnyTarget) -> Graph:
@@ -160,17 +182,25 @@ def packed(graph: Graph, target: AnyTarget) -> Graph:
 
 
 def with_winograd(
-    graph: Graph, target: AnyTarget, batches: tuple[int, ...], *, constant: bool = False, trained: bool = False
+    graph: Graph,
+    target: AnyTarget,
+    batches: tuple[int, ...],
+    choices: Choices = MODEL,
+    *,
+    constant: bool = False,
+    trained: bool = False,
+    streamed: bool | None = None,
 ) -> Graph:
     """The simplified graph with convolutions by tiles where they are faster for these numbers of samples.
 
     With `constant` weights, before they are packed: with those convolutions alone whose weights are better transformed once.
-    Where weights are `trained`, their gradients may come by tiles too.
+    Where weights are `trained`, their gradients may come by tiles too. `choices` go before the model; `streamed` says that weights
+    come from memory at every call, None: where the graph's are many.
     """
     graph = Simplify()(graph)
     if not isinstance(target, CpuTarget):
         return graph
-    graph = Winograd(target.machine, batches, constant)(graph)
+    graph = Winograd(target.machine, batches, constant, choices=choices, trained=trained, streamed=streamed)(graph)
     return WinogradGradient(target.machine, batches[0])(graph) if trained else graph
 
 
@@ -180,7 +210,7 @@ def compile_watch(
     """What measures a training step on `batch` samples without making it, and what its outputs are about."""
     graph, watched = build_watch(recipe, batch, prepare=lambda forward: packed(forward, target))
     return compile_graph(
-        with_winograd(graph, target, (batch,), trained=True), target, batch=batch, options=options
+        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
     ), watched
 
 
@@ -232,14 +262,14 @@ def make_artifact(
     network = at_sizes(network, sizes[:1]) if sizes else inference_form(network)
     made = folding(network)
     folded = made.fold(weights)
-    program, code, packed = compile_program(made.network, folded, target, batch, options, precision)
+    program, packed = compile_program(made.network, folded, target, batch, options, precision)
     stored = {**packed, **{name: array for name, array in folded.items() if name not in packed}}
     variants = [
         make_variant(at_sizes(network, [s]), folded, stored, target, batch, precision, options) for s in sizes[1:]
     ]
     manifest = Manifest(
         model=network.name,
-        program=program,
+        program=program.program,
         target=target_spec(target),
         classes=classes,
         preprocessing=preprocessing,
@@ -247,8 +277,9 @@ def make_artifact(
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
         precision=SHORT.get(precision, precision),
+        tuning=program.choices,
     )
-    return Artifact(manifest, code, stored, tuple(variants))
+    return Artifact(manifest, program.code, stored, tuple(variants))
 
 
 def make_variant(
@@ -264,9 +295,9 @@ def make_variant(
 
     `folded` are the canonical weights of the folded network.
     """
-    program, code, packed = compile_program(folding(network).network, folded, target, batch, options, precision)
+    made, packed = compile_program(folding(network).network, folded, target, batch, options, precision)
     own = {n: a for n, a in packed.items() if n not in stored or not _is_same(a, stored[n])}
-    return Variant(program, code, own)
+    return Variant(made.program, made.code, own)
 
 
 def _is_same(a: np.ndarray, b: np.ndarray) -> bool:

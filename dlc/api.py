@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,15 @@ from dlc.runtime.names import suggest
 if TYPE_CHECKING:
     import numpy as np
 
+    from dlc.compiler.codegen.tuning import Reading
     from dlc.compiler.frontend import Checked, Vocabulary
     from dlc.compiler.network import Network
     from dlc.compiler.recipe import Recipe
     from dlc.runtime.session import Session
     from dlc.training import TrainingReport
+
+Tuning = bool | str | Path
+"""Whether what `dlc tune` measured goes before the cost models; or the database that holds it."""
 
 Settings = Sequence[str]
 """Overrides of a recipe, as `--set` takes them: "train.batch=64", "data.source=mnist"."""
@@ -164,14 +168,16 @@ def compile(
     sizes: Sequence[tuple[int, int]] = (),
     precision: str = "float32",
     cache: bool = True,
+    tuning: Tuning = True,
 ) -> Session:
     """Compiles a model of a spec file; the result can be called, and saved with `.save(path)`.
 
     `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
     number of samples per call; without, any number runs. `sizes` are heights and widths of images: a program is compiled
     for each, by default for the one in the spec. `precision` is that of weights and products: "float32", or "bf16", with sums
-    still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is
-    off. Raises DlcError for mistakes in the spec, RuntimeFault for weights that do not fit.
+    still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is off. What `dlc tune` measured goes
+    before the cost models, unless `tuning` is off; it may name a database. Raises DlcError for mistakes in the spec,
+    RuntimeFault for weights that do not fit.
     """
     network = one_network(spec, model=model, settings=settings)
     return compile_network(
@@ -183,6 +189,7 @@ def compile(
         sizes=sizes,
         precision=precision,
         cache=cache,
+        tuning=tuning,
     )
 
 
@@ -197,12 +204,15 @@ def compile_network(
     precision: str = "float32",
     cache: bool = True,
     progress: Callable[[float], None] | None = None,
+    tuning: Tuning = True,
 ) -> Session:
     """Compiles an elaborated network; see `compile`. `progress` is told what part of the work is done."""
     from dlc.loading import specialise
     from dlc.runtime.session import Session
 
-    made = _artifact(network, target, weights, batch, sizes, precision, _options(cache, progress))
+    options = _options(cache, progress)
+    options = replace(options, choices=_measured(target, tuning, options.cache).choices)
+    made = _artifact(network, target, weights, batch, sizes, precision, options)
     return Session(made, threads, specialise)
 
 
@@ -210,7 +220,8 @@ def compile_network(
 class CompileReport:
     """An artifact that was written: where, how many bytes, which model and target, and how long it took.
 
-    `differences` says, a line each, how a weights file that fits only in part differs from the network.
+    `differences` says, a line each, how a weights file that fits only in part differs from the network. `tuned` counts what
+    measurements decided in the cost models' place; `damaged` the lines of their database that could not be read.
     """
 
     artifact: Path
@@ -219,6 +230,8 @@ class CompileReport:
     target: str
     seconds: float
     differences: tuple[str, ...] = ()
+    tuned: int = 0
+    damaged: int = 0
 
 
 def compile_to_file(
@@ -235,12 +248,14 @@ def compile_to_file(
     precision: str = "float32",
     cache: bool = True,
     progress: Callable[[float], None] | None = None,
+    tuning: Tuning = True,
 ) -> CompileReport:
     """Compiles a model of a spec file for any target and writes the artifact, by default MODEL.dlc here.
 
     `sizes` are those of images for which the artifact has programs, the first for its main one (see `compile`). With
     `partial`, weights that `weights` lacks, or has in another shape, are freshly initialised, and what the network does not
-    have is left; the report says which. Otherwise, RuntimeFault does. `progress` is told what part of the work is done.
+    have is left; the report says which. Otherwise, RuntimeFault does. `progress` is told what part of the work is done;
+    `tuning` is as in `compile`.
     """
     from dlc.runtime.artifact import save_artifact
 
@@ -254,9 +269,12 @@ def compile_to_file(
     if partial and weights is not None:
         weights, differences = _partial(network, weights)
     path = Path(output) if output is not None else Path(f"{network.name}.dlc")
-    save_artifact(path, _artifact(network, target, weights, batch, sizes, precision, options, unused))
-    seconds = time.perf_counter() - started
-    return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences)
+    measured = _measured(target, tuning, options.cache)
+    options = replace(options, choices=measured.choices)
+    made = _artifact(network, target, weights, batch, sizes, precision, options, unused)
+    save_artifact(path, made)
+    seconds, tuned = time.perf_counter() - started, len(made.manifest.tuning)
+    return CompileReport(path, path.stat().st_size, network.name, target, seconds, differences, tuned, measured.damaged)
 
 
 def _elaborated(
@@ -291,6 +309,14 @@ def _partial(
 
 def _options(cache: bool, progress: Callable[[float], None] | None) -> BuildOptions:
     return BuildOptions(user_cache() if cache else None, progress)
+
+
+def _measured(target: str, tuning: Tuning, kept: Cache | None) -> Reading:
+    """What was measured for a target: in the user's database, or the one that `tuning` names."""
+    from dlc.compiler.codegen.target import Target
+    from dlc.compiler.codegen.tuning import measured_choices
+
+    return measured_choices(Target.parse(target, kept), tuning)
 
 
 def _artifact(

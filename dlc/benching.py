@@ -77,7 +77,7 @@ def bench_step(
     plan = recipe_of(spec, recipe, settings)
     session = TrainingSession(plan, threads=threads, options=BuildOptions(user_cache(), progress))
     generator = np.random.default_rng(0)
-    feeds = {s.name: _random(s, plan.batch, generator) for s in session.step.program.inputs}
+    feeds = {s.name: random_input(s, plan.batch, generator) for s in session.step.program.inputs}
     times = _times(lambda: session.step.run(feeds), seconds)
     return _bench(plan.batch, times, session.profile(_repeats(times)) if layers else [], threads, layers)
 
@@ -135,10 +135,10 @@ def _repeats(times: list[float]) -> int:
 
 def _arrays(net: Session, batch: int) -> list[np.ndarray]:
     generator = np.random.default_rng(0)
-    return [_random(spec, batch, generator) for spec in net.inputs]
+    return [random_input(spec, batch, generator) for spec in net.inputs]
 
 
-def _random(spec: TensorSpec, batch: int, generator: np.random.Generator) -> np.ndarray:
+def random_input(spec: TensorSpec, batch: int, generator: np.random.Generator) -> np.ndarray:
     """Random numbers for an input; zeros for labels and for what else is whole or steers training (a rate of 0)."""
     shape = tuple(batch if extent == BATCH else extent for extent in spec.shape)
     if spec.name.startswith("train.") or np.dtype(spec.dtype).kind != "f":

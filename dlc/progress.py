@@ -44,6 +44,34 @@ class CompilingBar:
         self._bar.update(self._task, completed=done)
 
 
+class TuningBar:
+    """Shows, in a `with` block, how a search goes, on a standard error that is a terminal; nothing elsewhere.
+
+    It is called with what is measured now, and the part of the time that is over, 0 to 1.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task("tuning", total=1.0)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, what: str, part: float) -> None:
+        """This is measured now, so much of the time is over."""
+        if self._bar is not None:
+            assert self._task is not None
+            self._bar.update(self._task, completed=part, description=what)
+
+
 def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from dlc.runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:
     from dlc.compiler.codegen.peaks import Peaks
+    from dlc.tuning.tune import TuningReport
 
 
 def diagnostic(d: Diagnostic) -> dict[str, Any]:
@@ -159,6 +161,32 @@ def print_profile(rows: Sequence[Mapping[str, Any]], total_ms: float, peaks: Pea
         f"{peaks.bytes / 1e9:.1f} GB/s from memory" + (" (measured on a busy machine)" if peaks.disturbed else ""),
         highlight=False,
     )
+
+
+def print_gains(result: TuningReport) -> None:
+    """Prints what a search found: a row per kernel, the largest gain first."""
+    table = Table()
+    for heading in ("layer", "kernel", "choice"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("batch", "times", "µs before", "µs after", "gain"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for gain in result.gains:
+        table.add_row(
+            gain.layer,
+            gain.kernel,
+            gain.choice,
+            str(gain.samples),
+            str(gain.count),
+            f"{gain.before_us:.1f}",
+            f"{gain.after_us:.1f}",
+            f"{1 - gain.after_us / gain.before_us:.0%}",
+        )
+    _console().print(table)
+
+
+def tuning(result: TuningReport) -> dict[str, Any]:
+    """What a search found as plain data."""
+    return {**dataclasses.asdict(result), "database": str(result.database)}
 
 
 def _console() -> Console:

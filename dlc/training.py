@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dlc.api import Settings, recipe_of
+from dlc.api import Settings, Tuning, recipe_of
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, user_cache
+from dlc.compiler.codegen.target import Target
+from dlc.compiler.codegen.tuning import measured_choices
 from dlc.compiler.dense import fully_convolutional
 from dlc.compiler.errors import DlcError
 from dlc.compiler.initial import averaged, initial_arrays
@@ -67,6 +69,7 @@ def train(
     progress: bool = False,
     cache: bool = True,
     target: str = "cpu",
+    tuned: Tuning = False,
 ) -> TrainingReport:
     """Trains by the named recipe of a spec file, or its first, into the directory `out` (default: runs/RECIPE).
 
@@ -74,10 +77,10 @@ def train(
     evaluation.json and report.html there.
     `target` is what trains, "cpu" or "cuda", and what model.dlc is compiled for. `data` is where the data source reads from.
     With `resume`, goes on from the last checkpoint; the weights end equal, bit for bit, to those of a run that was never
-    interrupted. Compiled kernels are kept in the user's cache folder unless `cache` is off. Raises DlcError and RuntimeFault for the user's mistakes.
+    interrupted. Compiled kernels are kept in the user's cache folder unless `cache` is off. With `tuned`, what `dlc tune`
+    measured goes before the cost models (it may name a database); a run that is resumed after more was measured is then the
+    same but for rounding. Raises DlcError and RuntimeFault for the user's mistakes.
     """
-    from dlc.compiler.codegen.target import Target
-
     plan = recipe_of(spec, recipe, settings)
     require_target(Target.parse(target))
     folder = Path(out) if out is not None else Path("runs", plan.name)
@@ -96,7 +99,9 @@ def train(
     except OSError as error:
         raise write_fault(folder, error) from error
     with CompilingBar(shown=progress) as bar:
-        options = BuildOptions(user_cache() if cache else None, bar)
+        kept = user_cache() if cache else None
+        choices = measured_choices(Target.parse(target, kept), tuned).choices
+        options = BuildOptions(kept, bar, choices)
         dense = prepared.preprocessing.dense
         session = TrainingSession(plan, threads=threads, options=options, dense=dense, target=target)
     if start is not None:
@@ -117,7 +122,7 @@ def train(
     )
     result = trainer.run(resume=resume)
     artifact = folder / ARTIFACT
-    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache), target)
+    _compile_best(plan, prepared, folder / BEST, artifact, BuildOptions(options.cache, choices=choices), target)
     write_evaluation(session, prepared, result, folder)
     write_report(folder)
     return TrainingReport(result.test["error"], result.epochs, result.seconds, artifact, folder, result.history)
@@ -170,7 +175,6 @@ class TrainingSession:
         densely; None: of those that the network is trained on. Raises DlcError where the network cannot be, RuntimeFault where
         the memory does not suffice (R0207) or this machine has no such device (R0107, R0108).
         """
-        from dlc.compiler.codegen.target import Target
         from dlc.compiler.pipeline import compile_evaluation, compile_part, compile_training
         from dlc.fitting import fitted
 
@@ -315,7 +319,6 @@ def _what_matters(settings: Mapping[str, str]) -> dict[str, str]:
 def _compile_best(
     recipe: Recipe, prepared: Prepared, weights: Path, artifact: Path, options: BuildOptions, target: str
 ) -> None:
-    from dlc.compiler.codegen.target import Target
     from dlc.compiler.pipeline import make_artifact
 
     made = make_artifact(

@@ -64,7 +64,8 @@ class Section(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """What the model is. `classes` are names by index, empty if unknown; `source` is the data source it was trained on (its
     keyword and arguments), empty if unknown; `versions` say what made the file; `network` is JSON that the compiler reads;
-    `precision` is the element type of the products' factors."""
+    `precision` is the element type of the products' factors; `tuning` says, by functions and by convolutions' sizes, what
+    measurements decided about the code in the cost models' place."""
 
     model: str
     program: Program
@@ -75,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True):
     versions: dict[str, str] = {}
     network: msgspec.Raw = msgspec.Raw(b"null")
     precision: str = "float32"
+    tuning: dict[str, str] = {}
 
 
 class _Other(msgspec.Struct, frozen=True):

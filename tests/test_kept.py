@@ -12,8 +12,14 @@ import torch
 import dlc
 from dlc import api
 from dlc.compiler import pipeline
+from dlc.compiler.choices import Form
+from dlc.compiler.codegen.target import CpuTarget, Target
+from dlc.compiler.codegen.tuning import Database, Measured
 from dlc.compiler.description import network_of, weights_of
-from dlc.runtime.artifact import load_artifact
+from dlc.compiler.passes.pack_weights import weight_block
+from dlc.compiler.passes.winograd import form_workload
+from dlc.compiler.passes.winograd_tasks import Shape
+from dlc.runtime.artifact import load_artifact, read_manifest
 from dlc.runtime.weights import save_weights
 
 TILED = """
@@ -95,3 +101,24 @@ def test_an_artifact_holds_canonical_weights_alone_and_computes_with_transformed
     for name, array in fresh.items():
         np.testing.assert_array_equal(given[name], array)
     np.testing.assert_allclose(dlc.load(folder / "first.dlc")(image), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_measured_choices_are_another_program_and_are_told_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target.parse("cpu")
+    assert isinstance(target, CpuTarget)
+    shape = Shape(28, 28, 64, 64, 3, weight_block(target.lanes, 64))
+    name = form_workload(shape, pipeline.planned_batches(None), trained=False)
+    database = Database(folder / "measured.jsonl")
+    database.add(target, [Measured(name, "conv2d", Form(0), 2.0, 1.0)])
+
+    def told(path: str) -> dict[str, str]:
+        api.compile_to_file(folder / "net.dlspec", folder / path, tuning=folder / "measured.jsonl")
+        return read_manifest(folder / path).tuning
+
+    assert told("tuned.dlc") == {name: "direct"}
+    monkeypatch.setattr(pipeline, "compile_folded", refuse)
+    assert told("again.dlc") == {name: "direct"}
+    api.compile_to_file(folder / "net.dlspec", folder / "plain.dlc", tuning=False)
+    assert not read_manifest(folder / "plain.dlc").tuning

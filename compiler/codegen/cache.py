@@ -20,11 +20,21 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from dlc.compiler.choices import MODEL, Choices
+
 _MAGIC = b"dlc\x01"
 _STALE = 3600.0
 """Seconds after which a file that was never moved to its place is one of a process that is gone."""
 
-SOURCES = ("compiler/codegen", "compiler/ir", "compiler/ops", "compiler/passes", "compiler/machine.py")
+SOURCES = (
+    "compiler/choices.py",
+    "compiler/codegen",
+    "compiler/ir",
+    "compiler/ops",
+    "compiler/passes",
+    "compiler/machine.py",
+    "compiler/panel.py",
+)
 """The parts of this package on which the machine code of a kernel depends."""
 
 ALL_SOURCES = ("compiler", "runtime")
@@ -132,13 +142,18 @@ def user_cache() -> Cache | None:
     folder = cache_folder()
     if folder is None:
         return None
+    return Cache(folder) if is_private(folder) else None
+
+
+def is_private(folder: Path) -> bool:
+    """Whether a folder, which is made where it is missing, is the user's and nobody else may write to it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError:
-        return None
+        return False
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-    return Cache(folder) if mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else None
+    return mine and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def compiler_version() -> str:
@@ -163,11 +178,12 @@ def version_of(parts: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How code is made, without a say in what code: `cache` keeps it (None: nowhere); `progress` is told what part of the work
-    is done, 0 to 1."""
+    """How code is made, without a say in what it computes: `cache` keeps it (None: nowhere); `progress` is told what part of the
+    work is done, 0 to 1; `choices` are those that were measured on this machine, the cost models make all others."""
 
     cache: Cache | None = None
     progress: Callable[[float], None] | None = None
+    choices: Choices = MODEL
 
 
 PLAIN = BuildOptions()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from dlc.compiler.choices import Choice, Cut
 from dlc.compiler.codegen import emit
 from dlc.compiler.codegen.build import DRIVER, CpuCode
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, compiler_version
@@ -43,7 +44,8 @@ class Compiled:
 
     `program` says which kernel runs on which tensors; `constants` holds the arrays of those of its weights that are in no
     weights file: tables of the graph. `rules` names the schedule rule that took each function; `functions` holds the
-    TensorIR of those that did not come from the cache.
+    TensorIR of those that did not come from the cache. `calls` holds, by functions' names, what each was made of; `choices`
+    holds what measurements decided, by functions' names and by workloads of convolutions' forms.
     """
 
     program: Program
@@ -51,6 +53,8 @@ class Compiled:
     constants: Mapping[str, np.ndarray]
     functions: Mapping[str, Any]
     rules: Mapping[str, str]
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel of the program, in this process."""
@@ -82,7 +86,15 @@ def compile_graph(
         paired = any(rule == "PairedRule" for rule in functions.rules.values())
         tiles = paired and isinstance(target, CpuTarget) and "amx-bf16" in target.features
         program = msgspec.structs.replace(program, driver=DRIVER, tiles=tiles)
-    return Compiled(program, functions.code(), schedule.constants, functions.scheduled, functions.rules)
+    return Compiled(
+        program,
+        functions.code(),
+        schedule.constants,
+        functions.scheduled,
+        functions.rules,
+        {name: call for (name, _), call in zip(names, schedule.calls, strict=True)},
+        functions.cuts,
+    )
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -108,6 +120,7 @@ class _Functions:
     objects: dict[str, bytes] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     variants: dict[str, bool] = field(default_factory=dict)
+    cuts: dict[str, Cut] = field(default_factory=dict)
 
     def of_all(self, calls: tuple[Call, ...]) -> list[tuple[str, str]]:
         """For each kernel the names of its function and of that's variant for a batch of one ("" where there is none)."""
@@ -147,9 +160,13 @@ class _Functions:
     def _make(self, call: Call, key: Any, batch: int | None) -> str:
         ops = [v.op.name for v in call.kernel.body]
         short = "_".join(ops[:4]) + (f"_{len(ops)}" if len(ops) > 4 else "")
-        name = f"{short}_{digest(key, batch)[:12]}"
+        workload = digest(key, batch)
+        cut = self.options.choices.cut(workload)
+        name = f"{short}_{(workload if cut is None else digest(workload, cut))[:12]}"
         if name in self.rules:
             return name
+        if cut is not None:
+            self.cuts[name] = cut
         entry = self._cached(name)
         if entry is not None:
             self.objects[name] = entry.code
@@ -158,7 +175,7 @@ class _Functions:
         with without_torch():
             from dlc.compiler.codegen.scheduling import schedule_kernel  # tvm: a second that full caches save
 
-        made = schedule_kernel(call, name, batch, self.target)
+        made = schedule_kernel(call, name, batch, self.target, cut)
         self.scheduled[name] = made.function
         self.rules[name], self.variants[name] = made.rule, made.specializes_batch_one
         return name

@@ -11,6 +11,7 @@ import tvm_ffi
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
+from dlc.compiler.choices import Cut
 from dlc.compiler.codegen.lower import BITS, Lowering, Widened
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
@@ -31,13 +32,21 @@ class Immediate:
         return tirx.const(self.value, self.dtype)
 
 
-def lower(kernel: Kernel, batch: int | None, target: Target | None = None, *, apart: Value | None = None) -> Any:
+def lower(
+    kernel: Kernel,
+    batch: int | None,
+    target: Target | None = None,
+    cut: Cut | None = None,
+    *,
+    apart: Value | None = None,
+) -> Any:
     """The kernel as an unscheduled PrimFunc; its parameters are the kernel's inputs, then its results.
 
-    Parameters have the types in which the target keeps their elements in memory (`Target.stored`). `apart` is a value that is
-    computed elsewhere: it becomes the last parameter, and a result is copied from it.
+    Parameters have the types in which the target keeps their elements in memory (`Target.stored`). `cut` is what measured best
+    for it, None where the models choose. `apart` is a value that is computed elsewhere: it becomes the last parameter, and a
+    result is copied from it.
     """
-    t = Lowering(batch, target)
+    t = Lowering(batch, target, cut)
     tensors: dict[Value, Any] = {}
     arguments = []
     for i, value in enumerate(kernel.inputs):
@@ -151,6 +160,17 @@ def share_buffers(function: Any, in_place: Mapping[int, int]) -> Any:
     body = tvm_ffi.structural_map(function.body, (type(params[0]), replace))
     kept = [p for i, p in enumerate(params) if i not in in_place]
     return tirx.PrimFunc(kept, body, function.ret_type, function.attrs)
+
+
+def on_one_core(function: Any) -> Any:
+    """The function with its parallel loops run by the thread that calls it."""
+
+    def serial(node: Any) -> Any:
+        if node.kind != tirx.ForKind.PARALLEL:
+            return node
+        return tirx.For(node.loop_var, node.min, node.extent, tirx.ForKind.SERIAL, node.body)
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, serial)))
 
 
 def module_of(functions: Mapping[str, Any]) -> Any:

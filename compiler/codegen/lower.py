@@ -10,6 +10,7 @@ import numpy as np
 from tvm import te, tirx
 
 from dlc.compiler import panel
+from dlc.compiler.choices import ConvolutionCut, Cut, LinearCut
 from dlc.compiler.codegen.intrinsics import to_bits
 from dlc.compiler.codegen.schedules.cpu import tiles
 from dlc.compiler.codegen.schedules.cpu.loops import largest_divisor
@@ -163,11 +164,12 @@ class Lowering:
     """`ops.lowering.Lowering` for one kernel.
 
     `batch` is the number of samples, or None for a symbolic one: an int64 variable that the shapes of the kernel's
-    buffers define. `target` sets the sizes of tiles; without one, or for a GPU, there are none.
+    buffers define. `target` sets the sizes of tiles; without one, or for a GPU, there are none. `cut` is what measured best for
+    the kernel, None where the models choose.
     """
 
-    def __init__(self, batch: int | None = None, target: Target | None = None) -> None:
-        self._target = target
+    def __init__(self, batch: int | None = None, target: Target | None = None, cut: Cut | None = None) -> None:
+        self._target, self._cut = target, cut
         self.batch: Any = te.var(BATCH_NAME, "int64") if batch is None else batch
         self.maths = BitMaths() if self.stores_bits else TensorMaths()
         self._names: dict[str, int] = {}
@@ -182,6 +184,10 @@ class Lowering:
 
     def columns(self, extent: int | None, block: int) -> int:
         """Rows or columns that one tile holds beside `block` channels."""
+        if isinstance(self._cut, ConvolutionCut):
+            return self._cut.columns
+        if isinstance(self._cut, LinearCut):
+            return self._cut.rows
         return tiles.column_tile(self._target, extent, block) if isinstance(self._target, CpuTarget) else 1
 
     def vector(self, extent: int) -> int:
@@ -196,6 +202,8 @@ class Lowering:
         self, result: tuple[int, int], inputs: int, channels: int, kernel: int, tile: int, block: int, inside: bool
     ) -> winograd_tasks.Tasks:
         """How a convolution by tiles is shared out."""
+        if isinstance(self._cut, winograd_tasks.Tasks):
+            return self._cut
         if not isinstance(self._target, CpuTarget):
             return winograd_tasks.Tasks(1, 1, 1, 1, 1, 1, 1, 1, inputs)
         shape = winograd_tasks.Shape(*result, inputs, channels, kernel, block, inside=inside)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.choices import Cut, OneCore
 from dlc.compiler.codegen.divisions import guard_divisions
 from dlc.compiler.codegen.emit import Call
-from dlc.compiler.codegen.function import blocks_of, lower, share_buffers
+from dlc.compiler.codegen.function import blocks_of, lower, on_one_core, share_buffers
 from dlc.compiler.codegen.panels import insert_panels
 from dlc.compiler.codegen.parts import place
 from dlc.compiler.codegen.prefetch import insert_prefetches
@@ -27,8 +28,10 @@ class Scheduled:
     specializes_batch_one: bool = False
 
 
-def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget | CudaTarget) -> Scheduled:
-    """The function of a kernel. `name` is for messages."""
+def schedule_kernel(
+    call: Call, name: str, batch: int | None, target: CpuTarget | CudaTarget, cut: Cut | None = None
+) -> Scheduled:
+    """The function of a kernel, cut as the model says, or by `cut`. `name` is for messages."""
     if isinstance(target, CudaTarget):
         from dlc.compiler.codegen.schedules.cuda import schedule_function
         from dlc.compiler.codegen.schedules.cuda.product import schedule_product
@@ -40,8 +43,8 @@ def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget 
         function = place(lower(call.kernel, batch, target), call.parts)
         scheduled, rule_name = schedule_function(function, target)
         return Scheduled(share_buffers(guard_divisions(scheduled), call.shared), rule_name)
-    schedule = Schedule(place(lower(call.kernel, batch, target), call.parts))
-    blocks = blocks_of(schedule)
+    schedule = Schedule(place(lower(call.kernel, batch, target, cut), call.parts))
+    blocks = replace(blocks_of(schedule), cut=cut)
     rule = apply_rule(schedule, blocks, target)
     if rule is None:
         raise AssertionError(
@@ -49,6 +52,8 @@ def schedule_kernel(call: Call, name: str, batch: int | None, target: CpuTarget 
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
     function = insert_panels(insert_prefetches(guard_divisions(schedule.mod["main"])), target)
+    if isinstance(cut, OneCore):
+        function = on_one_core(function)
     return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)
 
 

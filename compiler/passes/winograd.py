@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 
+from dlc.compiler.choices import MODEL, Choices, Form
 from dlc.compiler.ir import Graph, TensorType, Value, apply
 from dlc.compiler.machine import Machine
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Sides
@@ -34,34 +36,39 @@ class Winograd:
 
     Where weights are constant, before they are packed, the transformed ones are to be computed once; convolutions that had better
     transform them on the way are left for after packing.
+
+    What `choices` holds for a convolution goes before the model: its tile, or that it is direct; where its weight is transformed,
+    the model says. They are named by whether weights are `trained`, and `streamed` (None: as the graph's size says).
     """
 
     machine: Machine
     batches: tuple[int, ...] = (1, 8)
     constant_weights: bool = False
     tiles: tuple[int, ...] = TILES
+    choices: Choices = MODEL
+    trained: bool = False
+    streamed: bool | None = None
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with the convolutions exchanged."""
-        streamed = 4 * sum(_elements(p.type) for p in graph.parameters) > self.machine.l3 // 2
+        streamed = self._streams(graph)
 
         def by_tiles(value: Value) -> Value | None:
             found = _stride_one(value)
             if found is None:
                 return None
             channels, inputs, kernel, padding = found
+            shape = self._shape(value, streamed)
+            assert shape is not None
             op, (x, weight) = value.op, value.operands
             assert isinstance(op, Conv2d | Conv2dInputGradient)
             turned = isinstance(op, Conv2dInputGradient)
-            packed = (op.block > 0 or self.constant_weights) and not turned
-            block = op.block if packed and op.block else weight_block(self.machine.lanes, channels)
-            rows, columns = static(value.type.shape[1:3])
-            chosen = self._choice(Shape(rows, columns, inputs, channels, kernel, block, streamed, packed))
+            chosen = self._choice(shape)
             if chosen is None or (chosen[1] and not op.block):
                 return None
             tile, inside = chosen
             if not inside:
-                transform = WinogradWeights(channels, inputs, kernel, tile, block, op.block, turned)
+                transform = WinogradWeights(channels, inputs, kernel, tile, shape.block, op.block, turned)
                 weight = apply(transform, weight, span=value.span, label=value.label)
             return apply(WinogradConv2d(channels, kernel, padding, tile), x, weight, span=value.span, label=value.label)
 
@@ -72,19 +79,79 @@ class Winograd:
 
         None where the direct convolution is as fast.
         """
+        tiles = [m for m in self.tiles if _fits(m, shape)]
         best, chosen = prod(direct_time(shape, b, self.machine) for b in self.batches), None
         best *= 0.95 ** len(self.batches)
-        for tile in (m for m in self.tiles if m + shape.kernel - 2 <= len(POINTS)):
-            for inside in dict.fromkeys((shape.inside, False)):
-                free = inside or self.constant_weights
-                extra = 0.0 if free else transform_time(shape, tile, self.machine)
-                how = replace(shape, inside=inside)
-                time = prod(plan(how, tile, b, self.machine)[0] + extra for b in self.batches)
-                if not inside and self.constant_weights:
-                    time *= LARGER ** len(self.batches)
-                if time < best:
-                    best, chosen = time, (tile, inside)
+        measured = self.choices.form(form_workload(shape, self.batches, trained=self.trained))
+        if measured is not None and not measured.tile:
+            return None
+        if measured is not None and _fits(measured.tile, shape):
+            tiles, best = [measured.tile], inf
+        for tile in tiles:
+            time, inside = time_by_tiles(shape, tile, self.batches, self.machine, once=self.constant_weights)
+            if time < best:
+                best, chosen = time, (tile, inside)
         return chosen
+
+    def measured(self, graph: Graph) -> dict[str, Form]:
+        """Those of the graph's convolutions whose form `choices` decides, by their workloads."""
+        found, streamed = {}, self._streams(graph)
+        for shape in filter(None, (self._shape(v, streamed) for v in graph.values)):
+            workload = form_workload(shape, self.batches, trained=self.trained)
+            form = self.choices.form(workload)
+            if form is not None:
+                found[workload] = form
+        return found
+
+    def _streams(self, graph: Graph) -> bool:
+        return streams_weights(graph, self.machine) if self.streamed is None else self.streamed
+
+    def _shape(self, value: Value, streamed: bool) -> Shape | None:
+        """The sizes of the convolution that a value is, None if it is none that may be done by tiles."""
+        found = _stride_one(value)
+        if found is None:
+            return None
+        channels, inputs, kernel, _ = found
+        op = value.op
+        assert isinstance(op, Conv2d | Conv2dInputGradient)
+        packed = (op.block > 0 or self.constant_weights) and not isinstance(op, Conv2dInputGradient)
+        block = op.block if packed and op.block else weight_block(self.machine.lanes, channels)
+        rows, columns = static(value.type.shape[1:3])
+        return Shape(rows, columns, inputs, channels, kernel, block, streamed, packed)
+
+
+def time_by_tiles(
+    shape: Shape, tile: int, batches: Sequence[int], machine: Machine, *, once: bool
+) -> tuple[float, bool]:
+    """The product of the times of a convolution by tiles over the numbers of samples, and whether its weight is transformed inside.
+
+    It can be, where `shape` says so; else it is transformed `once`, or in every call.
+    """
+    extra = 0.0 if once else transform_time(shape, tile, machine)
+    before = prod(plan(replace(shape, inside=False), tile, b, machine)[0] + extra for b in batches)
+    if once:
+        before *= LARGER ** len(batches)
+    if not shape.inside:
+        return before, False
+    inside = prod(plan(shape, tile, b, machine)[0] for b in batches)
+    return (inside, True) if inside <= before else (before, False)
+
+
+def _fits(tile: int, shape: Shape) -> bool:
+    """Whether there are points enough for a tile."""
+    return tile + shape.kernel - 2 <= len(POINTS)
+
+
+def streams_weights(graph: Graph, machine: Machine) -> bool:
+    """Whether a graph's weights come from memory at every call: all together are more than the caches hold."""
+    return 4 * sum(_elements(p.type) for p in graph.parameters) > machine.l3 // 2
+
+
+def form_workload(shape: Shape, batches: tuple[int, ...], *, trained: bool) -> str:
+    """The name of the choice of a convolution's form: its sizes, the batches that it is to be fast for, its weights."""
+    weights = ("trained" if trained else "constant") + (" streamed" if shape.streamed else "")
+    sizes = f"{shape.kernel}x{shape.kernel} {shape.inputs}->{shape.outputs}/{shape.block} {shape.rows}x{shape.columns}"
+    return f"form {sizes} batch {','.join(map(str, batches))} weights {weights}"
 
 
 def _stride_one(value: Value) -> tuple[int, int, int, Sides] | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from math import ceil, inf
+from math import ceil
 
+from dlc.compiler.choices import Cut
 from dlc.compiler.machine import Machine
 
 
@@ -37,7 +38,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Tasks:
+class Tasks(Cut):
     """How the tiles of one convolution are shared out.
 
     A task covers `images` x `rows` x `wide` tiles and `blocks` blocks of output channels, of which `group` are multiplied
@@ -55,6 +56,11 @@ class Tasks:
     group: int
     depth: int
     shared: int = 1
+
+    def __str__(self) -> str:
+        task = f"task {self.images}x{self.rows}x{self.wide} tiles x {self.blocks} blocks by {self.group}"
+        panel = f"panel {self.panel_images}x{self.panel_rows}x{self.columns}"
+        return f"{task}, {panel}{'' if self.shared else ', one core'}"
 
     def attributes(self) -> dict[str, int]:
         """The numbers as attributes of a block."""
@@ -93,14 +99,17 @@ def most_tiles(machine: Machine, block: int) -> int:
 @cache
 def plan(shape: Shape, tile: int, batch: int, machine: Machine) -> tuple[float, Tasks]:
     """The cut with the least time, and that time, for `batch` images."""
-    best, chosen = inf, None
+    return min(timed(shape, tile, batch, machine), key=lambda found: found[0])
+
+
+def timed(shape: Shape, tile: int, batch: int, machine: Machine) -> Iterator[tuple[float, Tasks]]:
+    """Every cut with its time."""
     for tasks in _candidates(shape, tile, batch, machine):
         count, work = _tasks_and_work(shape, tile, batch, machine, tasks)
-        time = count * work if count * work < ALONE else ceil(count / machine.cores) * work + WAKE
-        if time < best:
-            best, chosen = time, tasks if count * work >= ALONE else replace(tasks, shared=0)
-    assert chosen is not None, f"no cut for {shape}"
-    return best, chosen
+        if count * work < ALONE:
+            yield count * work, replace(tasks, shared=0)
+        else:
+            yield ceil(count / machine.cores) * work + WAKE, tasks
 
 
 def _candidates(shape: Shape, tile: int, batch: int, machine: Machine) -> Iterator[Tasks]:

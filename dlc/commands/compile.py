@@ -11,6 +11,7 @@ from dlc.commands.options import (
     JSON,
     MODEL,
     NO_CACHE,
+    NO_TUNING,
     PRECISION,
     SETTINGS,
     SPEC,
@@ -41,6 +42,10 @@ from dlc.commands.options import (
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The artifact; default: MODEL.dlc.")
 @SETTINGS
 @NO_CACHE
+@NO_TUNING
+@click.option(
+    "--database", type=click.Path(path_type=Path), help="What `dlc tune` measured; default: in the user's cache folder."
+)
 @JSON
 def command(
     spec: Path,
@@ -54,6 +59,8 @@ def command(
     output: Path | None,
     settings: tuple[str, ...],
     no_cache: bool,
+    no_tuning: bool,
+    database: Path | None,
     as_json: bool,
 ) -> None:
     """Compile a model of the file into an artifact."""
@@ -62,6 +69,8 @@ def command(
 
     if partial and weights is None:
         raise click.UsageError("--partial is about --weights, which is not given")
+    if no_tuning and database is not None:
+        raise click.UsageError("--no-tuning leaves what was measured, --database names it")
     with CompilingBar() as progress:
         result = api.compile_to_file(
             spec,
@@ -76,9 +85,14 @@ def command(
             precision=precision,
             cache=not no_cache,
             progress=progress,
+            tuning=database if database is not None else not no_tuning,
         )
     for line in result.differences:
         click.echo(line, err=True)
+    if result.damaged:
+        click.echo(f"note: {result.damaged} lines of the tuning database are damaged and were left out", err=True)
+    if result.tuned:
+        click.echo(f"{result.tuned} choices as measured on this machine (--no-tuning leaves them)", err=True)
     if weights is None:
         click.echo("no --weights given: the artifact holds freshly initialised weights", err=True)
     click.echo(f"{result.artifact}  {result.size / 1e6:.2f} MB  {result.target}  compiled in {result.seconds:.1f} s")
@@ -91,5 +105,6 @@ def command(
                 "model": result.model,
                 "seconds": result.seconds,
                 "target": result.target,
+                "tuned": result.tuned,
             }
         )

@@ -61,6 +61,10 @@ NO_CACHE = click.option(
     "--no-cache", is_flag=True, help="Neither take compiled kernels from the user's cache folder nor keep them there."
 )
 
+NO_TUNING = click.option(
+    "--no-tuning", is_flag=True, help="Leave what `dlc tune` measured: the cost models choose everything."
+)
+
 
 def emit_json(result: dict[str, Any]) -> None:
     """Prints one JSON object as the last line; with the warnings about the spec, where any were shown."""

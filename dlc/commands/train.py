@@ -26,6 +26,9 @@ from dlc.commands.options import DATA, JSON, MEMORY, NO_CACHE, SETTINGS, SPEC, T
 )
 @THREADS
 @NO_CACHE
+@click.option(
+    "--tuned", is_flag=True, help="Take what `dlc tune` measured; a resumed run is then the same but for rounding."
+)
 @JSON
 def command(
     spec: Path,
@@ -39,6 +42,7 @@ def command(
     target: str,
     threads: int | None,
     no_cache: bool,
+    tuned: bool,
     as_json: bool,
 ) -> None:
     """Train a model by a recipe of the file and compile the best weights."""
@@ -52,6 +56,7 @@ def command(
         "progress": True,
         "cache": not no_cache,
         "target": target,
+        "tuned": tuned,
     }
     if every:
         if recipe is not None:

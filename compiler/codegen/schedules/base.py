@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.choices import Cut
 from dlc.compiler.codegen.target import CpuTarget
 
 ELEMENTWISE = "elementwise"
@@ -38,7 +39,7 @@ class KernelBlocks:
 
     `prologue` holds all blocks that the anchor needs (pads, element-wise producers, transforms), `epilogue` all others:
     element-wise blocks behind the anchor, the last of which writes the result. If `epilogue` is empty the anchor writes
-    the result itself. A kernel may have several blocks that write results (an optimizer's update).
+    the result itself. `cut` is what measured best for the kernel, None where the rule's model has to choose. A kernel may have several blocks that write results (an optimizer's update).
 
     `kind` is the value of the anchor's `dlc.anchor` attribute ("conv2d"), or ELEMENTWISE (the anchor is then the last
     block) or REDUCTION (the last block that reduces).
@@ -48,6 +49,7 @@ class KernelBlocks:
     prologue: tuple[Block, ...]
     anchor: Block
     epilogue: tuple[Block, ...]
+    cut: Cut | None = None
 
     def __iter__(self) -> Iterator[Block]:
         return iter((*self.prologue, self.anchor, *self.epilogue))

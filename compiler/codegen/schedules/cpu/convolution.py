@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.choices import ConvolutionCut, Cut
 from dlc.compiler.codegen.prefetch import LINE, mark_results, mark_streamed_weights
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.direct_tasks import Shape, choose_tasks
@@ -51,9 +52,9 @@ class ConvolutionRule(ScheduleRule):
         for part in parts:
             own = _padding_of(schedule, part, spread)
             if len(parts) == 1 and len(last) == 1 and _same_extents(schedule, part, last[0]):
-                schedule_convolution(schedule, part, own, last[0], target)
+                schedule_convolution(schedule, part, own, last[0], target, blocks.cut)
                 return True
-            schedule_convolution(schedule, part, own, None, target)
+            schedule_convolution(schedule, part, own, None, target, blocks.cut)
         for block in last:
             schedule_map(schedule, block, target)
         return True
@@ -86,9 +87,17 @@ def _same_extents(schedule: Schedule, part: Block, last: Block) -> bool:
 
 
 def schedule_convolution(
-    schedule: Schedule, part: Block, padding: Block | None, last: Block | None, target: CpuTarget
+    schedule: Schedule,
+    part: Block,
+    padding: Block | None,
+    last: Block | None,
+    target: CpuTarget,
+    cut: Cut | None = None,
 ) -> None:
-    """Gives one convolution its loops, together with the copy of its input and the last block behind it, if any."""
+    """Gives one convolution its loops, together with the copy of its input and the last block behind it, if any.
+
+    They are cut as the model says, or by `cut`.
+    """
     block, columns = int(part.attributes["dlc.block"]), int(part.attributes["dlc.columns"])
     fold = int(part.attributes["dlc.fold"]) if last is not None else 1
     main = schedule.get_sblock(part.name)
@@ -116,8 +125,11 @@ def schedule_convolution(
         copied=padding is not None,
         added=_added(schedule, store) if last is not None else 0,
     )
-    task_rows, task_blocks = choose_tasks(shape, target.machine)
-    tile_rows = shape.tile_rows(task_rows)
+    if isinstance(cut, ConvolutionCut):
+        task_rows, task_blocks, tile_rows, shared = cut.rows, cut.blocks, cut.high, cut.shared
+    else:
+        task_rows, task_blocks = choose_tasks(shape, target.machine)
+        tile_rows, shared = shape.tile_rows(task_rows), True
 
     n, y, x, o = schedule.get_loops(store)
     o_outer, o_lanes = split_channels(schedule, o, block, target)
@@ -136,7 +148,7 @@ def schedule_convolution(
         copy = schedule.get_sblock(padding.name)
         schedule.compute_at(copy, task, preserve_unit_loops=True)
         schedule_copy(schedule, copy)
-    if extent(schedule, task) != 1:
+    if shared and extent(schedule, task) != 1:
         schedule.parallel(task)
     for loop in inner_spatial[:-1]:
         schedule.unroll(loop)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.choices import Cut, LinearCut
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.convolution import (
     schedule_repacking,
@@ -47,9 +48,9 @@ class LinearRule(ScheduleRule):
         last = inline(schedule, blocks.epilogue)
         whole = len(last) == 1 and len(schedule.get_loops(schedule.get_sblock(last[0].name))) == 2
         if whole and _same_features(schedule, blocks.anchor, last[0]):
-            _schedule_product(schedule, blocks.anchor, last[0], by_tasks, target)
+            _schedule_product(schedule, blocks.anchor, last[0], by_tasks, target, blocks.cut)
             return True
-        _schedule_product(schedule, blocks.anchor, None, by_tasks, target)
+        _schedule_product(schedule, blocks.anchor, None, by_tasks, target, blocks.cut)
         for block in last:
             schedule_map(schedule, block, target)
         return True
@@ -70,9 +71,14 @@ def _same_features(schedule: Schedule, anchor: Block, last: Block) -> bool:
 
 
 def _schedule_product(
-    schedule: Schedule, anchor: Block, last: Block | None, repacked: Block | None, target: CpuTarget
+    schedule: Schedule,
+    anchor: Block,
+    last: Block | None,
+    repacked: Block | None,
+    target: CpuTarget,
+    cut: Cut | None,
 ) -> None:
-    """Gives the product its loops. A task repacks the weights it needs where `repacked` is given, for all rows at once."""
+    """Gives the product its loops, cut as the model says or by `cut`. A task repacks the weights it needs where `repacked` is given, for all rows at once."""
     block, tile = int(anchor.attributes["dlc.block"]), int(anchor.attributes["dlc.columns"])
     main = schedule.get_sblock(anchor.name)
     (rows, features), reduced = spatial_and_reduced(schedule, main)
@@ -87,6 +93,8 @@ def _schedule_product(
     memory = deep * inputs * 4 / 50  # nanoseconds to stream the weights
     shared = row_tiles is None or max(work, memory) > WORTH_SHARING
     group = _blocks_of_tile(blocks, row_tiles or 1, tile, block, shared, target)
+    if isinstance(cut, LinearCut):
+        group, shared = cut.blocks, cut.shared
 
     i, o = schedule.get_loops(store)
     width = extent(schedule, o) or 1

@@ -1,0 +1,1 @@
+"""Measured search over the choices that cost models make: `dlc tune`."""
