@@ -54,4 +54,6 @@ def _array(sample: Sample, type_: TensorType, generator: np.random.Generator, pr
         result = generator.permutation(values).reshape(shape)
     else:
         result = generator.uniform(sample.low, sample.high, shape)
+    if type_.dtype.is_reduced:  # numbers that 16 bits hold, in any precision
+        result = np.asarray(result, type_.dtype.numpy)
     return np.asarray(result, (precision or type_.dtype).numpy)
