@@ -50,6 +50,7 @@ train T {
     optimizer sgd(lr=0.05, momentum=0.9)
     batch 50
     epochs 2
+    seed 1
 }
 """
 
