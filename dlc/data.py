@@ -100,7 +100,13 @@ class _Compiled:
         self._executor = executor
 
     def __call__(
-        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: Field | None
+        self,
+        images: np.ndarray,
+        samples: np.ndarray,
+        places: np.ndarray,
+        scale: np.ndarray,
+        offset: np.ndarray,
+        field: Field | None,
     ) -> np.ndarray:
         factors = () if field is None else (field.noise, field.rows, field.columns)
-        return self._executor.execute((framed, places, scale, offset, *factors))[0]
+        return self._executor.execute((images, samples, places, scale, offset, *factors))[0]

@@ -106,7 +106,7 @@ def sheet(recipe: Recipe, prepared: Prepared) -> np.ndarray:
     augmenter = Augmenter(recipe.data.augment, split.images, plain, batch=len(chosen), seed=seed)
     rows = [images / np.float32(white)]
     for epoch in range(EPOCHS):
-        begun = augmenter.begin(images, labels, chosen, epoch, augmenter.places(chosen, epoch))
+        begun = augmenter.begin(labels, chosen, epoch, augmenter.places(chosen, epoch))
         rows.append(augmenter.finish(begun)[0])
     return _joined(rows)
 

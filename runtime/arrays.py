@@ -57,6 +57,11 @@ def is_aligned(array: np.ndarray) -> bool:
     return array.flags.c_contiguous and (array.ctypes.data % ALIGNMENT == 0 or array.nbytes == 0)
 
 
+def aligned(array: np.ndarray) -> np.ndarray:
+    """The array itself where kernels can use it as it is, else a copy that they can."""
+    return array if is_aligned(array) else aligned_copy(array)
+
+
 def exportable(array: np.ndarray) -> np.ndarray:
     """What DLPack can carry: bfloat16 as its bits, as kernels on processors take it; other arrays as they are."""
     return array.view(np.uint16) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array

@@ -21,7 +21,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call
 
-_LANES = (*range(1, 33), 48, 64)
+LANES = (*range(1, 33), 48, 64)
 _TYPES = {"f32": "float", "f64": "double", "i32": "i32", "i64": "i64", "i1": "i1"}
 
 _registered = False
@@ -73,7 +73,7 @@ def rounding_definitions(native: bool) -> str:
 
     Half of what is lost is added, less one if the last bit that stays is even; NaN stays one.
     """
-    return "\n".join(_define_rounding(lanes, native) for lanes in _LANES)
+    return "\n".join(_define_rounding(lanes, native) for lanes in LANES)
 
 
 def _define_rounding(lanes: int, native: bool) -> str:
@@ -107,7 +107,7 @@ def _lower(name: str) -> Callable[[Any], Any]:
     def lower(call: Any) -> Any:
         dtype = str(call.args[0].ty.dtype)
         kind, _, lanes = dtype.partition("x")
-        if kind != "float32" or int(lanes or 1) not in _LANES:
+        if kind != "float32" or int(lanes or 1) not in LANES:
             return call
         return tirx.call_pure_extern(dtype, _symbol(name, int(lanes or 1)), *call.args)
 
@@ -156,11 +156,11 @@ def with_import(function: Any, text: str) -> Any:
 @cache
 def definitions(names: tuple[str, ...] = ("exp", "log", "tanh", "sigmoid", "erf", "pow")) -> str:
     """Some of the functions as an LLVM module's text."""
-    bodies = [_define(name, lanes) for name in names for lanes in _LANES]
+    bodies = [_define(name, lanes) for name in names for lanes in LANES]
     floors = [
         f"declare {_type(kind, lanes)} @llvm.floor.{_suffix(kind, lanes)}({_type(kind, lanes)})"
         for kind in ("f32", "f64")
-        for lanes in _LANES
+        for lanes in LANES
     ]
     return "\n".join([*floors, *bodies])
 

@@ -11,6 +11,7 @@ from dlc.compiler.choices import Cut, OneCore
 from dlc.compiler.codegen.divisions import guard_divisions
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import blocks_of, lower, on_one_core, share_buffers
+from dlc.compiler.codegen.gathering import insert_gathers
 from dlc.compiler.codegen.panels import insert_panels
 from dlc.compiler.codegen.parts import place
 from dlc.compiler.codegen.prefetch import insert_prefetches
@@ -51,7 +52,8 @@ def schedule_kernel(
             f"no schedule rule takes {name} (anchor {blocks.kind}) of layer {call.kernel.label or '?'}: "
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
-    function = insert_panels(insert_prefetches(guard_divisions(schedule.mod["main"])), target)
+    function = insert_gathers(insert_prefetches(guard_divisions(schedule.mod["main"])))
+    function = insert_panels(function, target)
     if isinstance(cut, OneCore):
         function = on_one_core(function)
     return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)

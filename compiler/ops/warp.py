@@ -12,10 +12,13 @@ from dlc.compiler.ops.lowering import Lowering, Tensor, type_of
 from dlc.runtime.data.affine import AFTER, BEFORE, Field, warp
 from dlc.runtime.deferred import np
 
+VECTOR = 16
+"""Numbers to which rows of packed neighbours are rounded up."""
+
 
 @dataclass(frozen=True)
 class WarpImages(Op):
-    """`runtime.data.affine.warp`: framed images [N, C, H + 3, W + 3], places [N, 6], scale and offset [C, 1, 1] or
+    """`runtime.data.affine.warp`: images [M, C, H, W], the numbers of samples among them [N], int32, places [N, 6], scale and offset [C, 1, 1] or
     [C, *size], and for a field noise [N, 2, a, b], rows [H, a] and columns [W, b] -> float32 [N, C, *size]. Images are uint8
     or float32.
 
@@ -26,17 +29,17 @@ class WarpImages(Op):
     size: tuple[int, int]
 
     def infer(self, *operands: TensorType) -> TensorType:
-        if len(operands) not in (4, 7):
-            raise ShapeError(f"warp_images takes 4 or 7 operands, not {len(operands)}")
-        framed, places, *rest = operands
-        if framed.rank != 4 or framed.dtype not in (DType.UINT8, DType.FLOAT32):
-            raise ShapeError(f"cannot warp {framed}; expected framed images of uint8 or float32")
-        batch, channels, *sizes = framed.shape
-        if min(static(tuple(sizes))) <= BEFORE + AFTER:
-            raise ShapeError(f"framed images are larger than {show(framed.shape)}")
+        if len(operands) not in (5, 8):
+            raise ShapeError(f"warp_images takes 5 or 8 operands, not {len(operands)}")
+        images, samples, places, *rest = operands
+        if images.rank != 4 or images.dtype not in (DType.UINT8, DType.FLOAT32):
+            raise ShapeError(f"cannot warp {images}; expected images of uint8 or float32")
+        if samples.rank != 1 or samples.dtype is not DType.INT32:
+            raise ShapeError(f"samples are given by their numbers, int32, not by {samples}")
+        (batch,), channels = samples.shape, images.shape[1]
         factors = [(channels, 1, 1), (channels, *self.size)]
         if places.shape != (batch, 6) or any(r.shape not in factors for r in rest[:2]):
-            raise ShapeError(f"cannot warp {show(framed.shape)} to {self.size} by {show(places.shape)}")
+            raise ShapeError(f"cannot warp {show(images.shape)} to {self.size} by {show(places.shape)}")
         if rest[2:]:
             noise, rows, columns = rest[2:]
             if noise.rank != 4 or (rows.shape, columns.shape) != tuple(zip(self.size, noise.shape[2:], strict=True)):
@@ -46,15 +49,20 @@ class WarpImages(Op):
         return TensorType((batch, channels, *self.size), places.dtype)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
-        framed, places, scale, offset, *field = operands
-        return warp(framed, places, scale, offset, Field(*field) if field else None, size=self.size)
+        images, samples, places, scale, offset, *field = operands
+        return warp(images, samples, places, scale, offset, Field(*field) if field else None, size=self.size)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        framed, places, scale, offset, *factors = operands
+        images, samples, places, scale, offset, *factors = operands
         m = t.maths
-        batch, channels, *sizes = type_of(framed).shape
+        (batch,), (_, channels, *sizes) = type_of(samples).shape, type_of(images).shape
         height, width = static(tuple(sizes))
-        packed = type_of(framed).dtype is DType.UINT8
+        packed = type_of(images).dtype is DType.UINT8
+
+        def pixel(n: Any, k: Any, r: Any, c: Any) -> Any:
+            inside = t.all_of(r >= BEFORE, r < height + BEFORE, c >= BEFORE, c < width + BEFORE)
+            zero = m.constant(0, type_of(images).dtype)
+            return t.guarded(inside, images(samples(n), k, r - BEFORE, c - BEFORE), zero)
 
         def word(value: int) -> Any:
             return m.constant(value, DType.UINT32)
@@ -70,8 +78,8 @@ class WarpImages(Op):
                 row, column = row + field(n, 0, r, c), column + field(n, 1, r, c)
             y = places(n, 0) * row + places(n, 1) * column + places(n, 2)
             x = places(n, 3) * row + places(n, 4) * column + places(n, 5)
-            y = m.minimum(m.maximum(y, 0.0), float(height - AFTER))
-            x = m.minimum(m.maximum(x, 0.0), float(width - AFTER))
+            y = m.minimum(m.maximum(y, 0.0), float(height + BEFORE))
+            x = m.minimum(m.maximum(x, 0.0), float(width + BEFORE))
             top, left = m.cast(y, DType.INT32), m.cast(x, DType.INT32)
             down, right = y - m.cast(top, DType.FLOAT32), x - m.cast(left, DType.FLOAT32)
 
@@ -88,7 +96,10 @@ class WarpImages(Op):
             return sample * scale(*at) + offset(*at)
 
         field = self._field(t, *factors) if factors else None
-        source = t.compute((batch, channels, height - 1, width - 1), four, "four") if packed else framed
+        rows, columns = height + BEFORE + AFTER, width + BEFORE + AFTER
+        whole = -(-columns // VECTOR) * VECTOR  # whole vectors; what is behind the frame is never sampled
+        framed = t.compute((batch, channels, rows, whole + VECTOR if packed else columns), pixel, "framed")
+        source = t.compute((batch, channels, rows - 1, whole), four, "four") if packed else framed
         return t.compute((batch, channels, *self.size), element, self.name, {"dlc.anchor": "warp"})
 
     def _field(self, t: Lowering, noise: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -110,14 +121,20 @@ class WarpImages(Op):
         for dtype in (DType.UINT8, DType.FLOAT32):
             for per_pixel, displaced in ((False, False), (True, True)):
                 factor = TensorType((2, 5, 17) if per_pixel else (2, 1, 1))
-                operands = [TensorType((N, 2, 9, 8), dtype), TensorType((N, 6)), factor, factor]
+                operands = [
+                    TensorType((7, 2, 6, 5), dtype),
+                    TensorType((N,), DType.INT32),
+                    TensorType((N, 6)),
+                    factor,
+                    factor,
+                ]
                 operands += [TensorType((N, 2, 3, 2)), TensorType((5, 3)), TensorType((17, 2))] if displaced else []
                 cases.append(Sample(cls((5, 17)), tuple(operands), differentiable=False))
         return cases
 
 
 def warp_images(
-    framed: Value, places: Value, scale: Value, offset: Value, size: tuple[int, int], *field: Value
+    images: Value, samples: Value, places: Value, scale: Value, offset: Value, size: tuple[int, int], *field: Value
 ) -> Value:
     """Images sampled at places, with scale and offset, and noise, rows and columns for a field: see `WarpImages`."""
-    return apply(WarpImages(size), framed, places, scale, offset, *field)
+    return apply(WarpImages(size), images, samples, places, scale, offset, *field)

@@ -8,18 +8,19 @@ from typing import Protocol
 from dlc.runtime.deferred import np
 
 BEFORE, AFTER = 1, 2
-"""Zeros around a framed image: before its first row and column, and behind its last ones."""
+"""Zeros around an image while it is sampled: before its first row and column, and behind its last ones."""
 
 
 @dataclass(frozen=True)
 class WarpShape:
-    """What a warp is made for: `batch` images of `channels` x `source` (height, width), uint8 or float32, to size `target`.
+    """What a warp is made for: `batch` of `count` images of `channels` x `source` (height, width), uint8 or float32, to size `target`.
 
     `rank` is that of the field's noise, where a field moves each pixel besides. `per_pixel`: scale and offset have one number
     per value, not per channel.
     """
 
     batch: int
+    count: int
     channels: int
     source: tuple[int, int]
     target: tuple[int, int]
@@ -44,10 +45,16 @@ class Field:
 
 
 class Warp(Protocol):
-    """Samples a batch of images: the signature of `warp` with the target's size known. There is a compiled one too."""
+    """Samples some images: the signature of `warp` with the target's size known. There is a compiled one too."""
 
     def __call__(
-        self, framed: np.ndarray, places: np.ndarray, scale: np.ndarray, offset: np.ndarray, field: Field | None
+        self,
+        images: np.ndarray,
+        samples: np.ndarray,
+        places: np.ndarray,
+        scale: np.ndarray,
+        offset: np.ndarray,
+        field: Field | None,
     ) -> np.ndarray:
         """float32 [n, c, height, width]."""
 
@@ -55,7 +62,7 @@ class Warp(Protocol):
 def coefficients(
     matrix: np.ndarray, translation: np.ndarray, source: tuple[int, int], target: tuple[int, int]
 ) -> np.ndarray:
-    """Where each pixel of the target comes from in the framed source: float32 [n, 6].
+    """Where each pixel of the target comes from in the source with zeros around it: float32 [n, 6].
 
     Row r and column c come from row `a0 r + a1 c + a2` and column `a3 r + a4 c + a5`. Given are maps between places counted
     from the images' centres: the source's place is `matrix @ (row, column) + translation`; [n, 2, 2] and [n, 2], in pixels.
@@ -65,8 +72,14 @@ def coefficients(
     return np.concatenate([matrix, moved[:, :, None]], axis=2).reshape(-1, 6).astype(np.float32)
 
 
+def frame(images: np.ndarray) -> np.ndarray:
+    """Images [n, c, h, w] inside a border of zeros, [n, c, h + 3, w + 3], so that no sample needs a test."""
+    return np.pad(images, ((0, 0), (0, 0), (BEFORE, AFTER), (BEFORE, AFTER)))
+
+
 def warp(
-    framed: np.ndarray,
+    images: np.ndarray,
+    samples: np.ndarray,
     places: np.ndarray,
     scale: np.ndarray,
     offset: np.ndarray,
@@ -74,11 +87,12 @@ def warp(
     *,
     size: tuple[int, int],
 ) -> np.ndarray:
-    """Samples framed images (with zeros around them, `BEFORE` and `AFTER`) bilinearly at `places` (see `coefficients`) to [n, c, *size]; outside is 0.
+    """Samples `images[samples]`, [n, c, h, w], bilinearly at `places` (see `coefficients`) to [n, c, *size]; outside is 0.
 
     A field is added to the rows and columns of the result before the places are asked where they come from. The result is
     `sample * scale + offset`, both [c, 1, 1] or [c, *size]; computed in float32, or in float64 where places are that.
     """
+    framed = frame(images[samples])
     n, channels, height, width = framed.shape
     a = places[:, :, None, None]
     number = places.dtype.type

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from dlc.runtime.arrays import aligned_empty
-from dlc.runtime.data.affine import AFTER, BEFORE, Field, Warp, WarpShape, coefficients, warp
+from dlc.runtime.data.affine import Field, Warp, WarpShape, coefficients, warp
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.mix import Mix
 from dlc.runtime.data.preprocessing import Normalizer
@@ -25,20 +25,13 @@ MakeWarp = Callable[[WarpShape, bool], Warp]
 training step runs: it should then use one core."""
 
 
+INDEXED = 2**31 - 1
+"""Numbers in an array of images that kernels index by 32 bits: of more, each batch is gathered first."""
+
+
 def plain_warp(shape: WarpShape, shared: bool) -> Warp:
     """Samples with numpy."""
     return partial(warp, size=shape.target)
-
-
-def frame(images: np.ndarray) -> np.ndarray:
-    """Images [n, c, h, w] inside a border of zeros, [n, c, h + 3, w + 3], so that no sample needs a test."""
-    n, channels, height, width = images.shape
-    shape = (n, channels, height + BEFORE + AFTER, width + BEFORE + AFTER)
-    framed = aligned_empty(shape, images.dtype)
-    framed[:, :, :BEFORE], framed[:, :, -AFTER:] = 0, 0
-    framed[..., :BEFORE], framed[..., -AFTER:] = 0, 0
-    framed[:, :, BEFORE:-AFTER, BEFORE:-AFTER] = images
-    return framed
 
 
 @dataclass(frozen=True)
@@ -122,11 +115,10 @@ def size_after(transforms: Sequence[Transform], size: Size) -> Size:
 
 @dataclass(frozen=True)
 class Begun:
-    """A batch before it is sampled: images [n, c, h, w], framed where a move comes first, and where that moves them."""
+    """A batch before it is sampled: the numbers of its images, int32 [n], and where the first step moves them."""
 
-    images: np.ndarray
-    labels: np.ndarray
     samples: np.ndarray
+    labels: np.ndarray
     epoch: int
     places: np.ndarray | None = None
     field: Field | None = None
@@ -154,18 +146,21 @@ class Augmenter:
         channels, size = images.shape[1], (images.shape[2], images.shape[3])
         self.steps = tuple(steps_of([t.fitted(images) for t in transforms], size))
         self.seed, self._normalize = seed, normalize
+        self._images = images
         self._white = 255.0 if images.dtype == np.uint8 else 1.0
         self._one = Normalizer(np.ones((channels, 1, 1), np.float32), np.zeros((channels, 1, 1), np.float32))
         last = max((i for i, s in enumerate(self.steps) if not isinstance(s, MixUp)), default=-1)
         self._normalizing = last if last >= 0 and isinstance(self.steps[last], Move) else -1
         self._warps: dict[int, Warp] = {}
+        self._whole = images.size <= INDEXED
         for i, step in enumerate(self.steps):
             if isinstance(step, Move):
                 per_pixel = i == self._normalizing and normalize.scale.shape[1:] != (1, 1)
                 dtype = str(images.dtype) if i == 0 else "float32"
                 field = step.field(lambda stream: Draws(stream, 0, 0, np.zeros(1, np.int64)))
                 rank = None if field is None else (field.noise.shape[2], field.noise.shape[3])
-                shape = WarpShape(batch, channels, step.source, step.target, dtype, rank, per_pixel)
+                count = len(images) if i == 0 and self._whole else batch
+                shape = WarpShape(batch, count, channels, step.source, step.target, dtype, rank, per_pixel)
                 self._warps[i] = make_warp(shape, not self.brief)
 
     @property
@@ -179,26 +174,27 @@ class Augmenter:
         first = self.steps[0] if self.steps else None
         return first.places(self._draws(samples, epoch), len(samples)) if isinstance(first, Move) else None
 
-    def begin(
-        self, images: np.ndarray, labels: np.ndarray, samples: np.ndarray, epoch: int, places: np.ndarray | None
-    ) -> Begun:
-        """Some images, whose numbers among the training images are `samples`, ready to be sampled at their `places`."""
+    def begin(self, labels: np.ndarray, samples: np.ndarray, epoch: int, places: np.ndarray | None) -> Begun:
+        """What is known of a batch before it is sampled, by the numbers of its images among the training images."""
         first = self.steps[0] if self.steps else None
-        if not isinstance(first, Move):
-            return Begun(images, labels, samples, epoch)
-        return Begun(frame(images), labels, samples, epoch, places, first.field(self._draws(samples, epoch)))
+        field = first.field(self._draws(samples, epoch)) if isinstance(first, Move) else None
+        return Begun(samples.astype(np.int32), labels, epoch, places, field)
 
     def finish(self, begun: Begun) -> tuple[np.ndarray, Mix | None]:
         """The images, float32 and normalised, and how they are mixed."""
-        images, mix = begun.images, None
+        mix = None
+        images, chosen = self._images, begun.samples
+        if not self._whole or not self.steps or not isinstance(self.steps[0], Move):
+            images, chosen = images[chosen], np.arange(len(chosen), dtype=np.int32)
         draws = self._draws(begun.samples, begun.epoch)
         for i, step in enumerate(self.steps):
             if isinstance(step, Move):
                 places, field = begun.places, begun.field
                 if i > 0 or places is None:
-                    images, places, field = frame(images), step.places(draws, len(images)), step.field(draws)
+                    places, field = step.places(draws, len(chosen)), step.field(draws)
                 factors = self._normalize if i == self._normalizing else self._one
-                images = self._warps[i](images, places, factors.scale, factors.offset, field)
+                images = self._warps[i](images, chosen, places, factors.scale, factors.offset, field)
+                chosen = np.arange(len(images), dtype=np.int32)
             elif isinstance(step, Recolour):
                 images = step.transform.apply(images.astype(np.float32, copy=i == 0), draws(step.stream), self._white)
             else:

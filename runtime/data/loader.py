@@ -113,8 +113,7 @@ class Loader:
         samples, places = self._block(epoch, block)
         part = slice(place * self.batch, (place + 1) * self.batch)
         chosen = samples[part]
-        images, labels = self.split.images[chosen], self.split.labels[chosen]
-        return self._augmenter.begin(images, labels, chosen, epoch, None if places is None else places[part])
+        return self._augmenter.begin(self.split.labels[chosen], chosen, epoch, None if places is None else places[part])
 
     def _finish(self, begun: Begun) -> Batch:
         images, mix = self._augmenter.finish(begun)

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from dlc.runtime.arrays import aligned
 from dlc.runtime.data.dense import Dense
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.data.resize import Resize, middle
@@ -89,6 +90,7 @@ def prepare(
         if validation is not None:
             _, part = _divide(shown.train, validate)
             validation = Split(whole(part.images), part.labels)
+    train = Split(aligned(train.images), train.labels)  # a kernel samples them where they lie
     fingerprint = _fingerprint((train, test) if validation is None else (train, validation, test))
     return Prepared(train, validation, test, dataset.classes, preprocessing, fingerprint, dataset.notes)
 

@@ -143,3 +143,16 @@ def test_the_compiled_sampling_is_numpys(kind, per_pixel):
         assert fast.at(7).images == pytest.approx(plain.at(7).images, abs=2e-4)
         again = list(Loader(split, rule, **settings, make_warp=compiled_warps()).batches(0, 9, workers=3))
         assert np.array_equal(again[7].images, fast.at(7).images)
+
+
+@pytest.mark.parametrize("chain", [(Rotate(20), Flip()), (Rotate(20), Elastic(5.0, 2.0), Flip())])
+def test_more_images_than_kernels_can_index_are_gathered_for_each_batch(monkeypatch, chain):
+    images = R.integers(0, 256, (40, 3, 14, 18), np.uint8)
+    split = Split(images, np.arange(40, dtype=np.int32))
+    rule = Preprocessing(3, 14, 18, (0.4,) * 3, (0.3,) * 3)
+    settings = {"batch": 8, "augment": chain, "seed": 1, "make_warp": compiled_warps()}
+    whole = Loader(split, rule, **settings)
+    monkeypatch.setattr("dlc.runtime.data.augment.INDEXED", images.size - 1)
+    gathered = Loader(split, rule, **settings)
+
+    assert np.array_equal(whole.at(7).images, gathered.at(7).images)

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from dlc.compiler.catalog import catalog
 from dlc.runtime.arguments import ArgumentError
 from dlc.runtime.data.affine import Field, coefficients, warp
-from dlc.runtime.data.augment import Augmenter, frame, size_after
+from dlc.runtime.data.augment import Augmenter, size_after
 from dlc.runtime.data.draws import Draws
 from dlc.runtime.data.preprocessing import Normalizer
 from dlc.runtime.data.transforms.base import Geometric, Mixing, Recolouring, Transform
@@ -47,14 +47,14 @@ def augmenter(*transforms, images=IMAGES, seed=0):
     return Augmenter(transforms, images, Normalizer(one, zero), batch=len(images), seed=seed)
 
 
-def begun(made, images, samples, epoch):
-    return made.begin(images, samples.astype(np.int32), samples, epoch, made.places(samples, epoch))
+def begun(made, samples, epoch):
+    return made.begin(samples.astype(np.int32), samples, epoch, made.places(samples, epoch))
 
 
 def apply(*transforms, images=IMAGES, epoch=0, seed=0, samples=None):
     made = augmenter(*transforms, images=images, seed=seed)
     chosen = np.arange(len(images)) if samples is None else samples
-    return made.finish(begun(made, images[chosen], chosen, epoch))[0]
+    return made.finish(begun(made, chosen, epoch))[0]
 
 
 def sampled(images, transform, draws):
@@ -62,7 +62,7 @@ def sampled(images, transform, draws):
     one = np.ones((images.shape[1], 1, 1), np.float32)
     places = transform.places(draws, size)
     found = coefficients(places.matrix, places.translation, size, size)
-    return warp(frame(images), found, one, 0 * one, transform.field(draws, size), size=size)
+    return warp(images, np.arange(len(images)), found, one, 0 * one, transform.field(draws, size), size=size)
 
 
 @pytest.mark.parametrize("transform", ALL, ids=repr)
@@ -191,7 +191,7 @@ def test_warp_is_torchs_grid_sample():
     found = coefficients(matrix, translation, (height, width), (height, width))
     scale, offset = np.full((3, 1, 1), 2, np.float32), np.full((3, 1, 1), -1, np.float32)
 
-    assert warp(frame(images), found, scale, offset, field, size=(height, width)) == pytest.approx(
+    assert warp(images, np.arange(len(images)), found, scale, offset, field, size=(height, width)) == pytest.approx(
         want.numpy() * 2 - 1, abs=2e-4
     )
 
@@ -299,7 +299,7 @@ def test_the_numbers_of_mixup_are_betas():
 def test_mixup_and_cutmix_say_what_is_in_an_image():
     for transform in (Mixup(1.0), Cutmix()):
         made = augmenter(transform)
-        images, mix = made.finish(begun(made, IMAGES, LABELS, 3))
+        images, mix = made.finish(begun(made, LABELS, 3))
         assert mix is not None and mix.share.min() >= 0 and mix.share.max() <= 1
         assert mix.labels.tolist() == [*range(1, 200), 0]
         others, share = IMAGES[mix.labels], mix.share[:, None, None, None]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from tvm.s_tir import Schedule
 
+from dlc.compiler.codegen.gathering import mark_gathered
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.loops import extent, share, vector_width
 from dlc.compiler.codegen.target import CpuTarget
@@ -21,21 +22,25 @@ class WarpRule(ScheduleRule):
 
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every warp."""
-        kept = [b for b in blocks.prologue if b.name in ("four", "wide", "field")]
+        kept = [b for b in blocks.prologue if b.name in ("framed", "four", "wide", "field")]
+        source = "four" if any(b.name == "four" for b in kept) else "framed"
         inline(schedule, [b for b in blocks.prologue if b not in kept and b.name != "turned"])
         anchor = schedule.get_sblock(blocks.anchor.name)
         loops = schedule.get_loops(anchor)
         work = SAMPLE
         for loop in loops:
             work *= extent(schedule, loop) or 1
+        mark_gathered(schedule, loops[2], source)
         _vectorize(schedule, loops[-1], target.lanes)
         image, channel = loops[:2]
         handles = [schedule.get_sblock(block.name) for block in kept]
         for handle in reversed(handles):
-            schedule.compute_at(handle, channel if schedule.get(handle).name_hint == "four" else image)
+            schedule.compute_at(handle, channel if schedule.get(handle).name_hint in ("framed", "four") else image)
         sums = {}
         for block, handle in zip(kept, handles, strict=True):
-            if block.reduces:
+            if block.name == "framed":
+                _frame(schedule, handle, target.lanes)
+            elif block.reduces:
                 sums[handle] = _product(schedule, handle, target.lanes)
             else:
                 _vectorize(schedule, schedule.get_loops(handle)[-1], target.lanes)
@@ -55,6 +60,13 @@ def _product(schedule: Schedule, handle: Any, lanes: int) -> Any:
     schedule.vectorize(vector)
     schedule.unroll(summed)
     return summed
+
+
+def _frame(schedule: Schedule, handle: Any, lanes: int) -> None:
+    """Zeros, and the image written into their middle: no test at any pixel."""
+    filled = schedule.decompose_padding(handle, schedule.get_loops(handle)[-2])
+    for block in (filled, handle):
+        _vectorize(schedule, schedule.get_loops(block)[-1], lanes)
 
 
 def _vectorize(schedule: Schedule, loop: Any, lanes: int) -> None:
