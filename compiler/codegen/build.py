@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dlc.compiler.codegen.linker import linker
 from dlc.compiler.codegen.target import CpuTarget
 from dlc.compiler.errors import DlcError
 from dlc.runtime.library import load_code, without_torch
+
+if TYPE_CHECKING:
+    from dlc.compiler.codegen.object_code import Workshop
 
 DRIVER = "dlc_run_steps"
 """The name of the driver in a library (see `codegen.driver`), for `Program.driver`."""
@@ -35,14 +38,15 @@ def _silent(part: float) -> None:
 class CpuCode:
     """The machine code of kernels for a processor.
 
-    `functions` are scheduled, to be compiled here; `objects` are object files of others, compiled before. What is compiled is
-    given to `keep`, `report` is told what part is done. `linked`: kernels for this process come out of the
+    `functions` are scheduled, to be compiled here; `objects` are object files of others, compiled before; `workshop` has begun
+    with some of the functions, where there is one. What is compiled is given to `keep`, `report` is told what part is done. `linked`: kernels for this process come out of the
     library too, which a cache makes cheap; else TVM puts them into memory, which needs no linker.
     """
 
     functions: Mapping[str, Any]
     target: CpuTarget
     objects: Mapping[str, bytes] = field(default_factory=dict)
+    workshop: Workshop | None = None
     keep: Callable[[Mapping[str, bytes]], object] = _forget
     report: Callable[[float], object] = _silent
     linked: bool = False
@@ -60,7 +64,6 @@ class CpuCode:
 
         Raises DlcError where no linker is found, or where the disk has no room for it.
         """
-        linker(self.target)  # before the work
         return self._library
 
     @cached_property
@@ -78,30 +81,44 @@ class CpuCode:
         total = len(self.functions)
         return compile_functions(self.functions, self.target, lambda done: self.report(done / total))
 
-    def _compiled(self, folder: Path) -> dict[str, bytes]:
-        """The object files of the functions that are compiled here, by name, and in `folder`."""
+    def _compiled(self) -> dict[str, bytes]:
+        """The object files of the functions that are compiled here, by name."""
         if not self.functions:
             return {}
-        with without_torch():
-            from dlc.compiler.codegen.object_code import compile_objects
-
+        workshop = self.workshop or workshop_for(self.target)
+        for name, function in self.functions.items():
+            workshop.begin(name, function)
         total = len(self.functions)
-        return compile_objects(self.functions, self.target, folder, lambda done: self.report(done / total))
+        return workshop.finish(lambda done: self.report(done / total))
 
     @cached_property
     def _library(self) -> bytes:
+        made = self._compiled()
+        self.keep(made)
+        objects = {**self.objects, **made}
         with tempfile.TemporaryDirectory() as folder:
-            if shutil.disk_usage(folder).free < _ROOM:
-                raise DlcError.of(
-                    "E0859",
-                    f"the disk of {tempfile.gettempdir()} is full: {_ROOM // 2**20} MB are needed for a while",
-                    help="free some space there, or name another folder in the environment variable TMPDIR",
-                )
-            made = self._compiled(Path(folder))
-            for name, code in self.objects.items():
+            for name, code in objects.items():
                 Path(folder, f"{name}.o").write_bytes(code)
-            self.keep(made)
-            return link(folder, [f"{name}.o" for name in sorted({**self.objects, **made})], self.target)
+            return link(folder, [f"{name}.o" for name in sorted(objects)], self.target)
+
+
+def workshop_for(target: CpuTarget) -> Workshop:
+    """What makes object files for a target.
+
+    Raises DlcError where no linker is found, or where the disk has no room for them.
+    """
+    linker(target)
+    folder = tempfile.gettempdir()
+    if shutil.disk_usage(folder).free < _ROOM:
+        raise DlcError.of(
+            "E0859",
+            f"the disk of {folder} is full: {_ROOM // 2**20} MB are needed for a while",
+            help="free some space there, or name another folder in the environment variable TMPDIR",
+        )
+    with without_torch():
+        from dlc.compiler.codegen.object_code import Workshop  # tvm: a second that full caches save
+
+    return Workshop(target)
 
 
 def link(folder: str, objects: list[str], target: CpuTarget) -> bytes:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
 
 from dlc.compiler.choices import Choice, Cut
 from dlc.compiler.codegen import emit
-from dlc.compiler.codegen.build import DRIVER, CpuCode
+from dlc.compiler.codegen.build import DRIVER, CpuCode, workshop_for
 from dlc.compiler.codegen.cache import PLAIN, BuildOptions, compiler_version
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
@@ -24,8 +24,11 @@ from dlc.compiler.passes import Fuse, Recompute, Simplify
 from dlc.runtime.library import without_torch
 from dlc.runtime.plan import Program
 
-_SCHEDULING = 0.2
-"""The part of the work that scheduling is, by experience; the rest is LLVM's."""
+if TYPE_CHECKING:
+    from dlc.compiler.codegen.object_code import Workshop
+
+_SCHEDULING = 0.5
+"""The part of the time that scheduling takes, by experience; LLVM compiles meanwhile what is scheduled, and the rest then."""
 
 
 class Code(Protocol):
@@ -121,16 +124,22 @@ class _Functions:
     rules: dict[str, str] = field(default_factory=dict)
     variants: dict[str, bool] = field(default_factory=dict)
     cuts: dict[str, Cut] = field(default_factory=dict)
+    workshop: Workshop | None = None
 
     def of_all(self, calls: tuple[Call, ...]) -> list[tuple[str, str]]:
         """For each kernel the names of its function and of that's variant for a batch of one ("" where there is none)."""
         known: dict[Any, tuple[str, str]] = {}
         keys = [identity(call.kernel, call.in_place) for call in calls]
         total = len(set(keys))
-        for key, call in zip(keys, calls, strict=True):
-            if key not in known:
-                known[key] = self._of(call, key)
-                self._report(_SCHEDULING * len(known) / total)
+        try:
+            for key, call in zip(keys, calls, strict=True):
+                if key not in known:
+                    known[key] = self._of(call, key)
+                    self._report(_SCHEDULING * len(known) / total)
+        except BaseException:
+            if self.workshop is not None:
+                self.workshop.close()
+            raise
         return [known[key] for key in keys]
 
     def code(self) -> Code:
@@ -149,7 +158,7 @@ class _Functions:
 
             functions[DRIVER] = driver()
         kept = self.options.cache is not None
-        return CpuCode(functions, self.target, objects, self._keep, self._compiled, linked=kept)
+        return CpuCode(functions, self.target, objects, self.workshop, self._keep, self._compiled, linked=kept)
 
     def _of(self, call: Call, key: Any) -> tuple[str, str]:
         name = self._make(call, key, self.batch)
@@ -177,6 +186,9 @@ class _Functions:
 
         made = schedule_kernel(call, name, batch, self.target, cut)
         self.scheduled[name] = made.function
+        if self.options.cache is not None and isinstance(self.target, CpuTarget):  # its machine code will be asked for
+            self.workshop = self.workshop or workshop_for(self.target)
+            self.workshop.begin(name, made.function)
         self.rules[name], self.variants[name] = made.rule, made.specializes_batch_one
         return name
 

@@ -23,6 +23,11 @@ _NAME = "dlc_gather"
 _OP = f"tirx.{_NAME}"
 
 
+def register() -> None:
+    """Makes the operator known to the compiler."""
+    _op()
+
+
 def mark_gathered(schedule: Schedule, loop: Any, source: str) -> None:
     """Says that a loop reads the tensor of a name, whose elements have 32 bits, at places that do not follow each other."""
     schedule.annotate(loop, _MARK, source)

@@ -32,6 +32,7 @@ def register() -> None:
     global _registered
     if _registered:
         return
+    _to_bits_op()
     for name in _FUNCTIONS:
         tvm.tirx.register_intrin_lowering(f"tirx.{name}", target="llvm", f=_lower(name), level=99)
     _registered = True

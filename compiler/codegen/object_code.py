@@ -7,14 +7,15 @@ and LLVM let go of Python's lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, TypeVar
 
 import tvm
 
-from dlc.compiler.codegen import intrinsics
+from dlc.compiler.codegen import gathering, intrinsics
 from dlc.compiler.codegen.function import module_of
 from dlc.compiler.codegen.target import CpuTarget, available_cores
 
@@ -31,17 +32,41 @@ def compile_functions(
     return _side_by_side(functions, lambda name: _executable(name, functions[name], target), report)
 
 
-def compile_objects(
-    functions: Mapping[str, Any], target: CpuTarget, folder: Path, report: Callable[[int], object]
-) -> dict[str, bytes]:
-    """The object file of each function, by name, written to `folder` as NAME.o; `report` is told how many are done."""
+class Workshop:
+    """Makes object files on all cores, behind what goes on meanwhile: kernels are compiled while others are scheduled."""
 
-    def build(name: str) -> bytes:
-        path = folder / f"{name}.o"
-        _executable(name, functions[name], target).mod.write_to_file(str(path))  # LLVM makes machine code here
+    def __init__(self, target: CpuTarget) -> None:
+        intrinsics.register()
+        gathering.register()  # while no other thread compiles
+        self._target = target
+        self._pool = ThreadPoolExecutor(available_cores(), "dlc-compile")
+        self._begun: dict[str, Future[bytes]] = {}
+
+    def begin(self, name: str, function: Any) -> None:
+        """Begins with a function, unless it was begun before."""
+        if name not in self._begun:
+            self._begun[name] = self._pool.submit(_object_file, name, function, self._target)
+
+    def finish(self, report: Callable[[int], object]) -> dict[str, bytes]:
+        """All object files, by the functions' names; `report` is told how many are done."""
+        try:
+            for number, future in enumerate(as_completed(self._begun.values()), 1):
+                future.result()
+                report(number)
+        finally:
+            self.close()
+        return {name: future.result() for name, future in self._begun.items()}
+
+    def close(self) -> None:
+        """Leaves what is not begun yet."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _object_file(name: str, function: Any, target: CpuTarget) -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.o")
+        _executable(name, function, target).mod.write_to_file(str(path))  # LLVM makes machine code here
         return path.read_bytes()
-
-    return _side_by_side(functions, build, report)
 
 
 def _executable(name: str, function: Any, target: CpuTarget) -> Any:
@@ -54,6 +79,7 @@ def _side_by_side(
     functions: Mapping[str, Any], build: Callable[[str], T], report: Callable[[int], object]
 ) -> dict[str, T]:
     intrinsics.register()
+    gathering.register()
     lock, done = Lock(), 0
 
     def one(name: str) -> T:

@@ -18,6 +18,7 @@ from dlc.compiler.codegen.prefetch import insert_prefetches
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
+from dlc.compiler.codegen.unchecked import UncheckedSchedule
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def schedule_kernel(
         function = place(lower(call.kernel, batch, target), call.parts)
         scheduled, rule_name = schedule_function(function, target)
         return Scheduled(share_buffers(guard_divisions(scheduled), call.shared), rule_name)
-    schedule = Schedule(place(lower(call.kernel, batch, target, cut), call.parts))
+    schedule = UncheckedSchedule(place(lower(call.kernel, batch, target, cut), call.parts))
     blocks = replace(blocks_of(schedule), cut=cut)
     rule = apply_rule(schedule, blocks, target)
     if rule is None:

@@ -23,6 +23,7 @@ from dlc.compiler.codegen.schedules.cpu.loops import divisors, extent, spatial_a
 from dlc.compiler.codegen.schedules.cpu.tiles import most_columns
 from dlc.compiler.codegen.scheduling import schedule_kernel
 from dlc.compiler.codegen.target import CpuTarget
+from dlc.compiler.codegen.unchecked import UncheckedSchedule
 from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.winograd import WinogradConv2d
 from dlc.compiler.passes.forms import Convolution
@@ -43,7 +44,7 @@ Any_ = TypeVar("Any_", bound=Cut)
 def cuts(call: Call, batch: int | None, samples: int, target: CpuTarget) -> tuple[Cut, ...]:
     """Cuts of a kernel compiled for `batch` samples (None: any number) that is to be fast for `samples` of them."""
     function = place(lower(call.kernel, batch, target), call.parts)
-    schedule = Schedule(function)
+    schedule = UncheckedSchedule(function)
     blocks = blocks_of(schedule)
     found: Iterable[Cut] = ()
     if blocks.kind == "conv2d" and len(blocks.where(part="convolution")) == 1:

@@ -13,6 +13,7 @@ from dlc.compiler.codegen.schedules.cuda.elementwise import ElementwiseRule
 from dlc.compiler.codegen.schedules.cuda.pooling import PoolRule
 from dlc.compiler.codegen.schedules.cuda.reduction import ReductionRule
 from dlc.compiler.codegen.target import CudaTarget
+from dlc.compiler.codegen.unchecked import UncheckedSchedule
 
 THREADS = 256
 """Threads of one block in the plain rule."""
@@ -35,7 +36,7 @@ def rules() -> tuple[PoolRule | ReductionRule | ElementwiseRule, ...]:
 
 
 def _by_own_rule(function: Any, target: CudaTarget) -> tuple[Any, str] | None:
-    schedule = Schedule(function)
+    schedule = UncheckedSchedule(function)
     blocks = blocks_of(schedule)
     for rule in rules():
         if blocks.kind in rule.anchors and rule.apply(schedule, blocks, target):
@@ -49,7 +50,7 @@ def _by_others(function: Any, target: CudaTarget) -> tuple[Any, str]:
             scheduled = _try(rule, function, target)
             if scheduled is not None:
                 return scheduled, type(rule).__name__
-        schedule = Schedule(function)
+        schedule = UncheckedSchedule(function)
         _bind_all(schedule)
     return schedule.mod["main"], "OneThreadPerResult"
 

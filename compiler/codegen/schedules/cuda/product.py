@@ -15,7 +15,7 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import Range, TensorLoad
-from tvm.s_tir import SBlock, SBlockRealize, Schedule
+from tvm.s_tir import SBlock, SBlockRealize
 
 from dlc.compiler.codegen.emit import Call
 from dlc.compiler.codegen.function import lower
@@ -24,6 +24,7 @@ from dlc.compiler.codegen.schedules.cuda.problem import Kind, Problem, Units, fa
 from dlc.compiler.codegen.schedules.cuda.source import product_function
 from dlc.compiler.codegen.schedules.cuda.tilings import Tiling, choose
 from dlc.compiler.codegen.target import CudaTarget
+from dlc.compiler.codegen.unchecked import UncheckedSchedule
 from dlc.compiler.ir import N, Value
 
 NAMES = {Units.SCALAR: "Product", Units.TF32: "ProductTf32"}
@@ -95,7 +96,7 @@ class _Epilogue:
     @staticmethod
     def of(function: Any) -> _Epilogue | None:
         """Inlines all that is no result; None where that is not possible."""
-        schedule = Schedule(function)
+        schedule = UncheckedSchedule(function)
         params = list(function.params)
         for handle in schedule.get_child_blocks(schedule.get_sblock("root")):
             written = schedule.get(handle).writes[0].source
