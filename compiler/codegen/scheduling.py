@@ -57,7 +57,7 @@ def schedule_kernel(
     function = insert_panels(function, target)
     if isinstance(cut, OneCore):
         function = on_one_core(function)
-    return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)
+    return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.differs_alone(schedule))
 
 
 def apply_rule(schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> ScheduleRule | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ SPECS = "alexnet", "googlenet", "lenet5", "lenet5_1998", "resnet", "resnet_cifar
 IMPORTS = "\n".join([f'import "{name}.dlspec" as {name}' for name in SPECS] + ['import "blocks/residual.dlspec"'])
 RATE = 4096.0  # weight - RATE * gradient: the gradient is read back with little of the weight's rounding
 HEAD = 0.3  # what an auxiliary output's loss counts
+TILES = 2e-6  # what Winograd's tiles are off by, root mean square, relative to a layer's
 CLEAR = 1e-5  # float32 errs by a tenth of it
 
 
@@ -61,6 +62,7 @@ class Twins:
     network: Network
     module: nn.Module
     folder: Path
+    made: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def inference_error(self, count: int = 2) -> float:
         """How far the compiled network's answers are from the module's, relative to the largest."""
@@ -100,6 +102,25 @@ class Twins:
         after |= {k: before[k].astype(np.float64) - p.grad.numpy() for k, p in module.named_parameters()}
         return self._errors(float(loss.detach()), before, after, 1.0, images, labels)
 
+    def sensitivity(self, count: int = 4) -> dict[str, float]:
+        """How far PyTorch's step in float64 moves where the results of convolutions are off by TILES."""
+        images, labels = self._samples(count, clear=True)
+        module = copy.deepcopy(self.module).double().train()
+        noise = torch.Generator().manual_seed(0)
+
+        def disturb(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+            size = TILES * output.detach().square().mean().sqrt()
+            return output + size * torch.randn(output.shape, generator=noise, dtype=output.dtype)
+
+        for layer in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+            layer.register_forward_hook(disturb)
+        before = {k: v.numpy().copy() for k, v in module.state_dict().items()}
+        loss = self._loss(module(images.double()), labels)
+        loss.backward()
+        after = {k: v.numpy() for k, v in module.state_dict().items()}
+        after |= {k: before[k] - p.grad.numpy() for k, p in module.named_parameters()}
+        return self._errors(float(loss.detach()), before, after, 1.0, images, labels)
+
     def _loss(self, answers: Any, labels: torch.Tensor) -> torch.Tensor:
         """The main output's cross entropy and the heads', weighted."""
         loss = F.cross_entropy(getattr(answers, "logits", answers), labels)
@@ -111,11 +132,14 @@ class Twins:
 
     def step_excess(self, loss: float, statistics: float, gradients: float) -> dict[str, float]:
         """Of the compiled step's errors the largest of each kind that is beyond its bound, if it is also beyond four times what
-        PyTorch's own float32 is off there: relus change sides with the last bit, and few samples make norms sensitive."""
+        PyTorch's own float32 is off there, and beyond what a step in float64 is off whose convolutions err as tiles do:
+        relus change sides with the last bits, and few samples make norms sensitive."""
         bounds = {"loss": loss, "statistics": statistics, "gradients": gradients}
         found = {k: v for k, v in _kinds(self.step_errors()).items() if v >= bounds[k]}
-        own = _kinds(self.rounding()) if found else {}
-        return {k: v for k, v in found.items() if v >= 4 * own[k]}
+        for allowed, errors in ((4, self.rounding), (1, self.sensitivity)):
+            own = _kinds(errors()) if found else {}
+            found = {k: v for k, v in found.items() if v >= allowed * own[k]}
+        return found
 
     def exact_step_errors(self, count: int = 4) -> dict[str, float]:
         """The same of the training graph by the reference rules, in float64.
@@ -129,6 +153,12 @@ class Twins:
         return self._errors(float(found["train.loss"]), before, {**before, **updated}, 1.0, images, labels)
 
     def _samples(self, count: int, clear: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """`_tried`, once."""
+        if (count, clear) not in self.made:
+            self.made[count, clear] = self._tried(count, clear)
+        return self.made[count, clear]
+
+    def _tried(self, count: int, clear: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and labels; if `clear`, of some tries those that leave no relu so near its kink that float32 may err."""
         (classes,) = next(o for o in self.network.outputs if not o.training_only).tensor.shape
         labels = torch.arange(count) * 7 % classes

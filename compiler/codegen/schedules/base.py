@@ -70,6 +70,10 @@ class ScheduleRule(ABC):
     specializes_batch_one: ClassVar[bool] = False
     """Compile a second kernel for a batch of one. Its function has the constant 1 where the general one has a variable."""
 
+    def differs_alone(self, schedule: Schedule) -> bool:
+        """Whether that kernel would be another than this one, which the rule has scheduled for any batch."""
+        return self.specializes_batch_one
+
     @abstractmethod
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel in place and returns True, or returns False having changed nothing.

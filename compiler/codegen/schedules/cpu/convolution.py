@@ -29,6 +29,9 @@ MOST_TILES = 64
 """Tiles that use a block of weights, up to which it pays to bring the next block early."""
 
 
+_ALONE = "dlc.differs_alone"
+
+
 class ConvolutionRule(ScheduleRule):
     """Convolutions and their input gradients, with element-wise blocks behind them.
 
@@ -39,6 +42,10 @@ class ConvolutionRule(ScheduleRule):
 
     anchors: ClassVar[frozenset[str]] = frozenset({"conv2d", "conv2d_phases"})
     specializes_batch_one: ClassVar[bool] = True
+
+    def differs_alone(self, schedule: Schedule) -> bool:
+        """Where one image is better cut in another way than many are."""
+        return _ALONE in schedule.get(schedule.get_sblock("root")).annotations
 
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every kernel of its kinds."""
@@ -128,8 +135,11 @@ def schedule_convolution(
     if isinstance(cut, ConvolutionCut):
         task_rows, task_blocks, tile_rows, shared = cut.rows, cut.blocks, cut.high, cut.shared
     else:
-        task_rows, task_blocks = choose_tasks(shape, target.machine)
+        tasks = choose_tasks(shape, target.machine)
+        task_rows, task_blocks = tasks.rows, tasks.blocks
         tile_rows, shared = shape.tile_rows(task_rows), True
+        if tasks.differs_alone:
+            schedule.annotate(schedule.get_sblock("root"), _ALONE, 1)
 
     n, y, x, o = schedule.get_loops(store)
     o_outer, o_lanes = split_channels(schedule, o, block, target)

@@ -20,6 +20,9 @@ STRIPS = 4.0
 """How many times longer a part of each pixel's channels takes to write, where all pixels take more than half
 of the level 2 cache."""
 
+TOGETHER = 1.05
+"""How many times longer many images may take, so that no second kernel is compiled for one."""
+
 CHANGE = 4.0
 """Bytes of weights for which a core waits in a cycle when a tile is the first of a block of channels."""
 
@@ -57,20 +60,52 @@ class Shape:
         return 4.0 * self.block * self.taps * self.inputs
 
 
-def choose_tasks(shape: Shape, machine: Machine) -> tuple[int, int]:
-    """Rows and blocks of channels of one task: the cut with the least time for the busiest core."""
-    images = shape.batch or SAMPLES
-    best, chosen = float("inf"), (shape.rows, shape.blocks)
-    if images == 1 and task_time(shape, machine, *chosen, 1) < ALONE:
-        return chosen
+@dataclass(frozen=True)
+class Tasks:
+    """Rows and blocks of channels of one task, and whether another cut would be better for one image alone."""
+
+    rows: int
+    blocks: int
+    differs_alone: bool = False
+
+
+def choose_tasks(shape: Shape, machine: Machine) -> Tasks:
+    """The cut with the least time for the busiest core.
+
+    Where the batch is not known, that for one image serves any number, if it takes at most `TOGETHER` of the time of the best one
+    for `SAMPLES`.
+    """
+    if shape.batch is not None:
+        return Tasks(*_best(shape, machine, shape.batch)[1])
+    most, many = _best(shape, machine, SAMPLES)
+    one = _best(shape, machine, 1)[1]
+    if _tasks(shape, *one, 1) > 1 and _time(shape, machine, *one, SAMPLES) <= TOGETHER * most:
+        return Tasks(*one)
+    return Tasks(*many, differs_alone=True)
+
+
+def _best(shape: Shape, machine: Machine, images: int) -> tuple[float, tuple[int, int]]:
+    """The least time, and rows and blocks of the tasks that take it."""
+    whole = (shape.rows, shape.blocks)
+    if images == 1 and task_time(shape, machine, *whole, 1) < ALONE:
+        return task_time(shape, machine, *whole, 1), whole
+    best, chosen = float("inf"), whole
     for rows in divisors(shape.rows):
         for blocks in divisors(shape.blocks):
-            tasks = images * (shape.rows // rows) * (shape.blocks // blocks)
-            each = -(-tasks // machine.cores)
-            time = each * task_time(shape, machine, rows, blocks, each)
+            time = _time(shape, machine, rows, blocks, images)
             if time < best * (1.0 - 1e-9):
                 best, chosen = time, (rows, blocks)
-    return chosen
+    return best, chosen
+
+
+def _tasks(shape: Shape, rows: int, blocks: int, images: int) -> int:
+    return images * (shape.rows // rows) * (shape.blocks // blocks)
+
+
+def _time(shape: Shape, machine: Machine, rows: int, blocks: int, images: int) -> float:
+    """The time of the busiest core."""
+    each = -(-_tasks(shape, rows, blocks, images) // machine.cores)
+    return each * task_time(shape, machine, rows, blocks, each)
 
 
 def task_time(shape: Shape, machine: Machine, rows: int, blocks: int, tasks: int) -> float:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from dlc.compiler.codegen.schedules.cpu.direct_tasks import Shape, choose_tasks
+from dlc.compiler.codegen.schedules.cpu.direct_tasks import Shape, Tasks, choose_tasks
 from dlc.compiler.machine import Machine, on_mesh
 
 MACHINE = Machine(lanes=16, registers=32, cores=2, l1=48 * 1024, l2=2 * 2**20, l3=64 * 2**20)
@@ -18,23 +18,21 @@ def pointwise(inputs, outputs, size, batch=1):
 
 
 def test_a_small_convolution_is_one_task():
-    assert choose_tasks(pointwise(16, 32, 7), MACHINE) == (7, 1)
+    assert choose_tasks(pointwise(16, 32, 7), MACHINE) == Tasks(7, 1)
 
 
 def test_large_results_are_written_by_rows_with_all_their_channels():
-    rows, blocks = choose_tasks(pointwise(64, 256, 56), MACHINE)
+    tasks = choose_tasks(pointwise(64, 256, 56), MACHINE)
 
-    assert blocks == 8 and rows <= 28
+    assert tasks.blocks == 8 and tasks.rows <= 28
 
 
 def test_large_weights_are_shared_out_by_blocks():
-    assert choose_tasks(pointwise(2048, 512, 7), MACHINE) == (7, 8)
+    assert choose_tasks(pointwise(2048, 512, 7), MACHINE) == Tasks(7, 8)
 
 
 def test_blocks_change_seldom_where_each_has_many_weights():
-    rows, _ = choose_tasks(pointwise(1024, 256, 14), MACHINE)
-
-    assert rows >= 7
+    assert choose_tasks(pointwise(1024, 256, 14), MACHINE).rows >= 7
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, None])
@@ -43,10 +41,10 @@ def test_every_cut_divides_the_work(batch, cores):
     machine = dataclasses.replace(on_mesh(MACHINE), cores=cores)
     for inputs, outputs, size in ((3, 64, 1), (48, 96, 13), (512, 2048, 7), (64, 64, 224)):
         shape = pointwise(inputs, outputs, size, batch)
-        rows, blocks = choose_tasks(shape, machine)
+        tasks = choose_tasks(shape, machine)
 
-        assert shape.rows % rows == 0 and shape.blocks % blocks == 0
-        assert rows % shape.tile_rows(rows) == 0
+        assert shape.rows % tasks.rows == 0 and shape.blocks % tasks.blocks == 0
+        assert tasks.rows % shape.tile_rows(tasks.rows) == 0
 
 
 def test_a_mesh_leaves_a_core_a_part_of_the_third_level():
@@ -54,3 +52,13 @@ def test_a_mesh_leaves_a_core_a_part_of_the_third_level():
 
     assert mesh.l3 < MACHINE.l3 and mesh.l3_rate < MACHINE.l3_rate
     assert on_mesh(dataclasses.replace(MACHINE, l3=2**20)).l3 == 2**20
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 64, 1), (48, 96, 13), (512, 2048, 7), (64, 64, 224), (64, 256, 56), (2048, 512, 7)]
+)
+def test_a_cut_for_any_batch_is_that_for_one_image_or_says_that_it_differs(sizes):
+    anyone, alone = (choose_tasks(pointwise(*sizes, batch), MACHINE) for batch in (None, 1))
+
+    assert anyone.differs_alone or anyone == alone
+    assert not alone.differs_alone
