@@ -1,0 +1,427 @@
+"""What a training step makes of float32 weights, images and gradients so that products of pairs can read them.
+
+Weights are rounded and paired once a step, for the product forward and, turned, for the gradient by the image. The gradient by the
+weight is a product over pixels: pairs run along them, so the image is turned into planes of its channels, and the gradient by the
+result is paired as a weight is, with pixels for factors. (See `ops.paired` for the form.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+from dlc.compiler.ir import DType, Fusion, Op, Sample, ShapeError, TensorType
+from dlc.compiler.ops.base import float_type, widened
+from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Pair
+from dlc.compiler.ops.indexing import show, static
+from dlc.compiler.ops.lowering import Lowering, Tensor
+from dlc.compiler.ops.paired import (
+    PairedConv2d,
+    can_pair,
+    check_paired,
+    joins_columns,
+    paired_shape,
+    paired_type,
+    products,
+    unpaired,
+)
+from dlc.compiler.panel import CHANNELS, DEPTH, Panel, choose
+from dlc.runtime.deferred import np
+
+HALF = CHANNELS // 2
+"""Outputs whose pairs lie side by side."""
+
+
+def turned(op: Conv2dInputGradient) -> PairedConv2d | None:
+    """The convolution of the gradient by the result that gives the one by the image; None where the padding is too wide."""
+    height, width, channels = op.input_size
+    size = op.output_size(height, width)
+    near = tuple((k - 1) * d - p for k, d, p in zip(op.kernel, op.dilation, op.padding[:2], strict=True))
+    far = tuple(
+        n - ((s - 1) * step + 1) + p
+        for n, s, step, p in zip((height, width), size, op.stride, op.padding[:2], strict=True)
+    )
+    if min(*near, *far) < 0:
+        return None
+    of = Conv2d(channels, op.kernel, (1, 1), (*near, *far), op.dilation, op.groups)  # type: ignore[arg-type]  # pairs
+    return PairedConv2d(of, op.stride) if can_pair(of, op.channels) else None
+
+
+def _places(place: Any) -> tuple[Any, Any, Any]:
+    """Half of the block, pair and lane of an element of a chunk of pairs."""
+    return place // (DEPTH // 2 * HALF), place // HALF % (DEPTH // 2), place % HALF
+
+
+@dataclass(frozen=True)
+class PairWeight(Op):
+    """A packed weight [ceil(O/32), kh, kw, I/groups, 32] of the convolution `of`, rounded to bfloat16 and paired.
+
+    With `is_turned` as the weight of the gradient by an image of `inputs` channels: these are the outputs, the convolution's own
+    outputs the factors, and the kernel is turned by half a turn.
+    """
+
+    fusion: ClassVar[Fusion] = Fusion.CONTRACTION
+    of: Conv2d
+    inputs: int
+    is_turned: bool = False
+
+    @property
+    def _reader(self) -> tuple[Conv2d, int]:
+        """The convolution that reads what comes out, and its image's channels."""
+        plain = replace(self.of, block=0)
+        return (replace(plain, channels=self.inputs), self.of.channels) if self.is_turned else (plain, self.inputs)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (weight,) = operands
+        expected = self.of.weight_shape(self.inputs)
+        if self.of.block != CHANNELS or weight.shape != expected:
+            raise ShapeError(f"the weight is {show(weight.shape)}; expected {show(expected)} in blocks of {CHANNELS}")
+        reader, inputs = self._reader
+        height, width = reader.kernel
+        own = inputs // reader.groups
+        if joins_columns(reader):
+            return paired_type(reader.channels, (height, 1), width * own)
+        return paired_type(reader.channels, (height, width), own)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        reader, inputs = self._reader
+        weight = np.asarray(operands[0], np.float32).transpose(0, 4, 3, 1, 2)
+        canonical = weight.reshape(-1, *weight.shape[2:])  # with what lies in the place of missing outputs
+        groups, own = self.of.groups, inputs // self.of.groups
+        if self.is_turned:
+            canonical = canonical[: self.of.channels].reshape(groups, -1, *canonical.shape[1:]).swapaxes(1, 2)
+            canonical = canonical.reshape(reader.channels, own, *reader.kernel)[:, :, ::-1, ::-1]
+        height, width = reader.kernel
+        view = (height, 1, width * own) if joins_columns(reader) else (height, width, own)
+        return _paired(canonical.transpose(0, 2, 3, 1).reshape(-1, *view))
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        (weight,) = operands
+        reader, inputs = self._reader
+        (height, width), own = reader.kernel, inputs // reader.groups
+        joined, group = joins_columns(reader), reader.channels // reader.groups
+        result = self.infer(TensorType(self.of.weight_shape(self.inputs)))
+        factors = width * own if joined else own
+
+        def read(o: Any, i: Any, tap: Any, factor: Any) -> Any:
+            j, c = (factor // own, factor % own) if joined else (tap, factor)
+            if self.is_turned:
+                outside = o // group * own + c if reader.groups > 1 else c
+                row, column, channel = height - 1 - i, width - 1 - j, o % group if reader.groups > 1 else o
+            else:
+                outside, row, column, channel = o, i, j, c
+            value = weight(outside // CHANNELS, row, column, channel, outside % CHANNELS)
+            inside = [factor < factors] if factors % DEPTH else []
+            if self.is_turned and reader.channels % CHANNELS:
+                inside.append(o < reader.channels)
+            return t.guarded(t.all_of(*inside), value, 0.0) if inside else value
+
+        def element(block: Any, i: Any, tap: Any, chunk: Any, place: Any) -> Any:
+            half, pair, lane = _places(place)
+            first = chunk * DEPTH + pair * 2
+            o = block * CHANNELS + half * HALF + lane
+            return t.pair(read(o, i, tap, first), read(o, i, tap, first + 1))
+
+        return t.compute(result.shape, element, "paired", {"dlc.anchor": "pairs"})
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for of, (_, _, inputs) in _cases():
+            weight = float_type(*of.weight_shape(inputs))
+            yield Sample(cls(of, inputs), (weight,), differentiable=False)
+            if can_pair(replace(of, block=0, channels=inputs), of.channels):
+                yield Sample(cls(of, inputs, True), (weight,), differentiable=False)
+
+
+def _paired(factors: np.ndarray) -> np.ndarray:
+    """[O, kernel rows, taps, factors], float32, as pairs."""
+    channels, height, taps, count = factors.shape
+    far = (0, -channels % CHANNELS), (0, 0), (0, 0), (0, -count % DEPTH)
+    bits = np.pad(factors, far).astype(DType.BFLOAT16.numpy).view(np.uint16).astype(np.uint32)
+    split = bits.reshape(-1, 2, HALF, height, taps, (count + far[3][1]) // DEPTH, DEPTH // 2, 2)
+    turned = split.transpose(0, 3, 4, 5, 1, 6, 2, 7)
+    pairs = turned[..., 0] | turned[..., 1] << np.uint32(16)
+    return np.ascontiguousarray(pairs.reshape(*pairs.shape[:4], -1))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The pixels of the result of a convolution of an image [N, height, width, inputs] as factors of its weight's gradient.
+
+    They lie in rows of `pitch`: the result's columns and as many zeros as kernel columns reach further. The image's pixels that
+    meet them at one place of the kernel lie in the same way, from another start, in one of the planes of each channel: for each
+    residue of rows and columns by the stride there is one.
+    """
+
+    of: Conv2d
+    height: int
+    width: int
+    inputs: int
+
+    @cached_property
+    def size(self) -> Pair:
+        """Rows and columns of the result."""
+        return self.of.output_size(self.height, self.width)
+
+    @property
+    def residues(self) -> Pair:
+        """Residues of rows and of columns that the kernel's places have, up to the largest."""
+        of = self.of
+        rows, columns = (
+            max(i * d % s for i in range(k)) + 1 for k, d, s in zip(of.kernel, of.dilation, of.stride, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def pitch(self) -> int:
+        """Places of one row."""
+        return self.size[1] + (self.of.kernel[1] - 1) * self.of.dilation[1] // self.of.stride[1]
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of factors of one image."""
+        return -(-((self.size[0] - 1) * self.pitch + self.size[1]) // DEPTH)
+
+    @property
+    def length(self) -> int:
+        """Places of a plane: as many as the last place of the kernel meets."""
+        of = self.of
+        rows, columns = ((k - 1) * d // s for k, d, s in zip(of.kernel, of.dilation, of.stride, strict=True))
+        return self.chunks * DEPTH + rows * self.pitch + columns
+
+    @property
+    def panel(self) -> Panel:
+        """Channels of the image beside 32 of the result."""
+        return choose(1, self.inputs // self.of.groups)
+
+    @property
+    def channels(self) -> int:
+        """Channels that have planes: the last panel may reach beyond the image's."""
+        own = self.inputs // self.of.groups
+        return self.inputs - own + -(-own // self.panel.wide) * self.panel.wide
+
+    def planes(self, images: int) -> tuple[int, ...]:
+        """The shape of `images` images as planes."""
+        rows, columns = self.residues
+        return (images, rows * columns, self.channels, self.length)
+
+    def pairs(self, images: int) -> tuple[int, ...]:
+        """The shape of as many results' gradients, paired, of bfloat16."""
+        blocks, _, _, _, chunk = paired_shape(self.of.channels, (1, 1), 1)
+        return (blocks, images, 1, self.chunks, chunk)
+
+
+@dataclass(frozen=True)
+class Planes(Op):
+    """An image [N, H, W, I] as planes of its channels: [N, residues, channels, places], zero beside it."""
+
+    fusion: ClassVar[Fusion] = Fusion.CONTRACTION
+    grid: Grid
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (x,) = operands
+        expected = (x.shape[0], self.grid.height, self.grid.width, self.grid.inputs)
+        if x.shape != expected:
+            raise ShapeError(f"the image is {show(x.shape)}; expected {show(expected)}")
+        return x.with_shape(*self.grid.planes(static(x.shape[:1])[0]))
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        (x,) = operands
+        grid, of = self.grid, self.grid.of
+        images, planes, channels, length = grid.planes(x.shape[0])
+        (down, across), (top, left) = of.stride, of.padding[:2]
+        high = -(-length // grid.pitch)
+        image = np.zeros((images, (high + 1) * down, grid.pitch * across + left + x.shape[2], channels), x.dtype)
+        seen = x[:, : image.shape[1] - top]
+        image[:, top : top + seen.shape[1], left : left + x.shape[2], : x.shape[3]] = seen
+        result = np.zeros((images, planes, channels, high * grid.pitch), x.dtype)
+        for plane in range(planes):
+            row, column = divmod(plane, grid.residues[1])
+            own = image[:, row::down, column::across][:, :high, : grid.pitch]
+            result[:, plane] = own.transpose(0, 3, 1, 2).reshape(images, channels, -1)
+        return np.ascontiguousarray(result[..., :length])
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        return t.copied(operands[0], lambda x: self._turned(t, x))
+
+    def _turned(self, t: Lowering, x: Tensor) -> Tensor:
+        grid, of = self.grid, self.grid.of
+        (down, across), (top, left) = of.stride, of.padding[:2]
+
+        def element(n: Any, plane: Any, c: Any, place: Any) -> Any:
+            row = place // grid.pitch * down + plane // grid.residues[1] - top
+            column = place % grid.pitch * across + plane % grid.residues[1] - left
+            inside = [row < grid.height]
+            inside += [row >= 0] if top else []
+            inside += [column >= 0] if left else []
+            if (grid.pitch - 1) * across + grid.residues[1] - 1 - left >= grid.width:
+                inside.append(column < grid.width)
+            if grid.channels > grid.inputs:
+                inside.append(c < grid.inputs)
+            return t.guarded(t.all_of(*inside), x(n, row, column, c), 0)
+
+        return t.compute(grid.planes(int(x.shape[0])), element, "planes", {"dlc.anchor": "planes"})
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for of, (height, width, inputs) in _cases():
+            x = TensorType((2, height, width, inputs), DType.BFLOAT16)
+            yield Sample(cls(Grid(of, height, width, inputs)), (x,), differentiable=False)
+
+
+@dataclass(frozen=True)
+class PairPixels(Op):
+    """The gradient by the result, [N, h, w, O], as a paired weight whose factors are pixels: [ceil(O/32), N, 1, chunks, 512]."""
+
+    fusion: ClassVar[Fusion] = Fusion.CONTRACTION
+    grid: Grid
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        (upstream,) = operands
+        expected = (upstream.shape[0], *self.grid.size, self.grid.of.channels)
+        if upstream.shape != expected:
+            raise ShapeError(f"the gradient is {show(upstream.shape)}; expected {show(expected)}")
+        *outer, chunk = self.grid.pairs(static(upstream.shape[:1])[0])
+        return TensorType((*outer, chunk // 2), DType.UINT32)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        upstream = np.asarray(operands[0], np.float32)
+        images, rows, columns, channels = upstream.shape
+        wide = np.zeros((images, rows, self.grid.pitch, channels), np.float32)
+        wide[:, :, :columns] = upstream
+        places = wide.reshape(images, -1, channels)[:, : self.grid.chunks * DEPTH]
+        return _paired(np.ascontiguousarray(places.transpose(2, 0, 1))[:, :, None])
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        (upstream,) = operands
+        grid = self.grid
+        (rows, columns), channels = grid.size, grid.of.channels
+        *outer, chunk = grid.pairs(int(upstream.shape[0]))
+
+        def read(n: Any, first: Any, lane: Any, place: Any) -> Any:
+            row, column = place // grid.pitch, place % grid.pitch
+            inside = [row < rows] if grid.chunks * DEPTH > rows * grid.pitch else []
+            inside += [column < columns] if grid.pitch > columns else []
+            if channels % HALF:
+                inside.append(first + lane < channels)
+            elif channels % CHANNELS:
+                inside.append(first < channels)
+            value = upstream(n, row, column, first + lane)
+            return t.guarded(t.all_of(*inside), value, 0.0) if inside else value
+
+        def element(block: Any, n: Any, _: Any, number: Any, place: Any) -> Any:
+            half, pair, lane = _places(place)
+            first = block * CHANNELS + half * HALF
+            pixel = number * DEPTH + pair * 2
+            return t.pair(read(n, first, lane, pixel), read(n, first, lane, pixel + 1))
+
+        return t.compute((*outer, chunk // 2), element, "paired", {"dlc.anchor": "pairs"})
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for of, (height, width, inputs) in _cases():
+            upstream = TensorType((2, *of.output_size(height, width), of.channels), DType.BFLOAT16)
+            yield Sample(cls(Grid(of, height, width, inputs)), (upstream,), differentiable=False)
+
+
+@dataclass(frozen=True)
+class PairedWeightGradient(Op):
+    """The gradient of a convolution by its weight, packed in blocks of 32, from planes and paired pixels; sums are float32.
+
+    `is_linear`: the weight is a linear layer's, [ceil(O/32), I, 32]; the samples are the pixels of an image of one row.
+    """
+
+    grid: Grid
+    is_linear: bool = False
+
+    @property
+    def _direct(self) -> Conv2dWeightGradient:
+        of = replace(self.grid.of, block=CHANNELS)
+        return Conv2dWeightGradient(**of.attributes(), in_channels=self.grid.inputs)
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        planes, pairs = operands
+        images = static(planes.shape[:1])[0]
+        if planes.shape != self.grid.planes(images):
+            raise ShapeError(f"the planes are {show(planes.shape)}; expected {show(self.grid.planes(images))}")
+        check_paired(pairs, self.grid.pairs(images), planes)
+        return TensorType(self._shape)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        shape = self._direct.weight_shape(self.grid.inputs)
+        return (shape[0], *shape[3:]) if self.is_linear else shape
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        deep = operands[1].shape[0] * CHANNELS  # what lies in the place of missing channels comes out there
+        planes, pairs = widened(operands[0]), unpaired(operands[1], deep)
+        grid, of = self.grid, self.grid.of
+        own = grid.inputs // of.groups
+        pixels = pairs[:, :, 0].reshape(of.groups, -1, planes.shape[0], grid.chunks * DEPTH)
+        kernel = np.zeros((deep, own, *of.kernel), planes.dtype)
+        for i, j in np.ndindex(*of.kernel):
+            plane, start = _meets(grid, i, j)
+            seen = planes[:, plane, : grid.inputs, start : start + grid.chunks * DEPTH]
+            seen = seen.reshape(planes.shape[0], of.groups, own, -1)
+            kernel[:, :, i, j] = np.einsum("ngcp,gonp->goc", seen, pixels, optimize=True).reshape(deep, own)
+        return self._direct._packed(kernel).reshape(self._shape)
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        planes, pairs = operands
+        grid, of = self.grid, self.grid.of
+        own, group, across = grid.inputs // of.groups, of.channels // of.groups, of.kernel[1]
+        deep, high = int(pairs.shape[0]) * CHANNELS, grid.channels - grid.inputs + own
+
+        def pixel(tap: Any, _: Any, c: Any, o: Any, n: Any, j: Any, k: Any) -> Any:
+            plane, start = _meets(grid, tap // across, tap % across)
+            return planes(n, plane, o // group * own + c if of.groups > 1 else c, start + k)
+
+        taps = of.kernel[0] * across
+        sums = products(t, (taps, 1, high, deep), pixel, pairs, grid.panel, "paired_gradient")
+        if self.is_linear:
+            return t.compute(
+                self._shape, lambda o, c, lane: sums(0, 0, c, o * CHANNELS + lane), "unfolded", {"dlc.part": "crop"}
+            )
+        return t.compute(
+            self._shape,
+            lambda o, i, j, c, lane: sums(i * across + j, 0, c, o * CHANNELS + lane),
+            "unfolded",
+            {"dlc.part": "crop"},
+        )
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for of, (height, width, inputs) in _cases():
+            grid = Grid(of, height, width, inputs)
+            types = (TensorType(shape, DType.BFLOAT16) for shape in (grid.planes(2), grid.pairs(2)))
+            yield Sample(cls(grid), tuple(types), differentiable=False)
+        grid = Grid(Conv2d(40, (1, 1)), 1, 5, 33)
+        yield Sample(
+            cls(grid, True),
+            (TensorType(grid.planes(1), DType.BFLOAT16), TensorType(grid.pairs(1), DType.BFLOAT16)),
+            differentiable=False,
+        )
+
+
+def _meets(grid: Grid, i: Any, j: Any) -> tuple[Any, Any]:
+    """The plane that the kernel's place (i, j) meets, and from where on."""
+    (down, across), (row, column) = grid.of.stride, grid.of.dilation
+    plane = i * row % down * grid.residues[1] + j * column % across
+    return plane, i * row // down * grid.pitch + j * column // across
+
+
+def _cases() -> Iterable[tuple[Conv2d, tuple[int, int, int]]]:
+    """Convolutions, their weights packed, and the images that they are tested on."""
+    for of, size in (
+        (Conv2d(6, (5, 5), padding=(2, 2, 2, 2)), (9, 7, 1)),
+        (Conv2d(33, (3, 3), padding=(1, 1, 1, 1)), (7, 7, 40)),
+        (Conv2d(40, (1, 1)), (7, 5, 100)),
+        (Conv2d(64, (1, 1), (2, 2)), (7, 6, 32)),
+        (Conv2d(35, (3, 2), (2, 1), (1, 0, 0, 1), (2, 1)), (10, 11, 17)),
+        (Conv2d(16, (7, 7), (2, 2), (3, 3, 3, 3)), (15, 12, 3)),
+        (Conv2d(64, (3, 3), padding=(1, 1, 1, 1), groups=2), (6, 5, 96)),
+        (Conv2d(32, (3, 3), (3, 2), (2, 2, 2, 2), (2, 2)), (11, 8, 32)),
+    ):
+        yield replace(of, block=CHANNELS), size
