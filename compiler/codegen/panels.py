@@ -18,7 +18,7 @@ from dlc.compiler.codegen.intrinsics import with_import
 from dlc.compiler.codegen.panel_code import Sums, Way, definition
 from dlc.compiler.codegen.schedules.cpu.loops import loads
 from dlc.compiler.codegen.target import CpuTarget
-from dlc.compiler.panel import CHANNELS, DEPTH, Panel, row_of
+from dlc.compiler.panel import CHANNELS, DEPTH, panel_of
 
 _MARK = "dlc.panel"
 
@@ -33,11 +33,6 @@ def way_of(target: CpuTarget) -> Way:
     if "amx-bf16" in target.features:
         return "tiles"
     return "dots" if "avx512bf16" in target.features else "widened"
-
-
-def panel_of(high: int, wide: int) -> Panel:
-    """The panel of these sizes."""
-    return Panel(high, wide, (wide,)) if high > 1 else row_of(wide)
 
 
 def insert_panels(function: Any, target: CpuTarget) -> Any:
@@ -79,8 +74,17 @@ class _Call:
         reads = loads(self.store.value)
         self.weight = next(r for r in reads if len(r.source.ty.shape) == 5)
         self.pixel = next(r for r in reads if not r.source.same_as(self.weight.source) and not self._is_sum(r))
-        _, rows, taps, chunks, _ = (int(e) for e in self.weight.source.ty.shape)
-        self.sums = Sums(panel_of(high, wide), rows, taps, chunks)
+        _, _, taps, chunks, _ = (int(e) for e in self.weight.source.ty.shape)
+        rows = self._turns(realize.iter_values[4], inner)
+        adds = realize.block.init is None  # zeros have been put there
+        self.sums = Sums(panel_of(high, wide), rows, taps, chunks, adds)
+
+    @staticmethod
+    def _turns(value: Any, loops: Sequence[Any]) -> int:
+        """How many values an axis has in the marked loops."""
+        ends = [{own.loop_var: own.extent - 1 if last else _ZERO for own in loops} for last in (True, False)]
+        far, near = (substitute(value, end) for end in ends)
+        return int(sym.Analyzer().simplify(far - near)) + 1
 
     def _is_sum(self, load: Any) -> bool:
         return bool(load.source.same_as(self.store.buffer))

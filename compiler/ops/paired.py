@@ -114,23 +114,26 @@ Pixel = Callable[[Any, Any, Any, Any, Any, Any, Any], Any]
 """The factor of the result's image, row, column and channel, and of a kernel row, a tap and a factor of it."""
 
 
-def products(
-    t: Lowering, shape: tuple[Any, ...], pixel: Pixel, weight: Tensor, panel: Panel, anchor: str = "paired"
-) -> Tensor:
+def products(t: Lowering, shape: tuple[Any, ...], pixel: Pixel, weight: Tensor, panel: Panel) -> Tensor:
     """Σ pixel(n, y, x, o, i, j, k) · weight: the block that becomes a call for each panel."""
-    _, height, taps, chunks, size = (int(e) for e in weight.shape)
+    _, height, taps, chunks, _ = (int(e) for e in weight.shape)
     i, j, k = (t.reduce_axis(e, name) for e, name in ((height, "kh"), (taps, "kw"), (chunks * DEPTH, "k")))
 
     def element(n: Any, y: Any, x: Any, o: Any) -> Any:
-        lane, factor = o % CHANNELS, k % DEPTH
-        half = CHANNELS // 2
-        place = lane // half * (CHUNK // 2) + factor // 2 * CHANNELS + lane % half * 2 + factor % 2
-        read = weight(o // CHANNELS, i, j, k // DEPTH, place * size // CHUNK)
-        other = read if size == CHUNK else t.half_of_pair(read, factor % 2)
-        return t.sum(pixel(n, y, x, o, i, j, k) * other, [i, j, k])
+        return t.sum(pixel(n, y, x, o, i, j, k) * factor(t, weight, o, i, j, k), [i, j, k])
 
-    attributes = {"dlc.anchor": anchor, "dlc.high": panel.high, "dlc.wide": panel.wide}
+    attributes = {"dlc.anchor": "paired", "dlc.high": panel.high, "dlc.wide": panel.wide}
     return t.compute(shape, element, "products", attributes)
+
+
+def factor(t: Lowering, weight: Tensor, o: Any, i: Any, j: Any, k: Any) -> Any:
+    """The factor k of an output, a kernel row and a tap, of a paired weight."""
+    size = int(weight.shape[4])
+    lane, own = o % CHANNELS, k % DEPTH
+    half = CHANNELS // 2
+    place = lane // half * (CHUNK // 2) + own // 2 * CHANNELS + lane % half * 2 + own % 2
+    read = weight(o // CHANNELS, i, j, k // DEPTH, place * size // CHUNK)
+    return read if size == CHUNK else t.half_of_pair(read, own % 2)
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,17 @@ from dlc.compiler.ops.paired import (
     PairedConv2d,
     can_pair,
     check_paired,
+    factor,
     joins_columns,
     paired_shape,
     paired_type,
-    products,
     unpaired,
 )
-from dlc.compiler.panel import CHANNELS, DEPTH, Panel, choose
+from dlc.compiler.panel import CHANNELS, DEPTH, Panel, choose, has_registers, panel_of
 from dlc.runtime.deferred import np
+
+TASKS = 8
+"""Tasks that a weight's gradient is cut into, if there are images enough."""
 
 HALF = CHANNELS // 2
 """Outputs whose pairs lie side by side."""
@@ -105,15 +108,15 @@ class PairWeight(Op):
         result = self.infer(TensorType(self.of.weight_shape(self.inputs)))
         factors = width * own if joined else own
 
-        def read(o: Any, i: Any, tap: Any, factor: Any) -> Any:
-            j, c = (factor // own, factor % own) if joined else (tap, factor)
+        def read(o: Any, i: Any, tap: Any, k: Any) -> Any:
+            j, c = (k // own, k % own) if joined else (tap, k)
             if self.is_turned:
                 outside = o // group * own + c if reader.groups > 1 else c
                 row, column, channel = height - 1 - i, width - 1 - j, o % group if reader.groups > 1 else o
             else:
                 outside, row, column, channel = o, i, j, c
             value = weight(outside // CHANNELS, row, column, channel, outside % CHANNELS)
-            inside = [factor < factors] if factors % DEPTH else []
+            inside = [k < factors] if factors % DEPTH else []
             if self.is_turned and reader.channels % CHANNELS:
                 inside.append(o < reader.channels)
             return t.guarded(t.all_of(*inside), value, 0.0) if inside else value
@@ -193,8 +196,18 @@ class Grid:
 
     @property
     def panel(self) -> Panel:
-        """Channels of the image beside 32 of the result."""
-        return choose(1, self.inputs // self.of.groups)
+        """Channels of the image beside 32 of the result; where these are few, those of a kernel row's places above each other."""
+        wide = choose(1, self.inputs // self.of.groups).wide
+        across = self.of.kernel[1]
+        if self.of.stride[1] == 1 and across > 1 and has_registers(above := panel_of(across, wide)):
+            return above
+        return panel_of(1, wide)
+
+    def parts(self, images: int) -> int:
+        """Parts of the images that have sums of their own, so that there are tasks enough. Not by the number of cores: sums
+        would be others on another machine."""
+        tasks = -(-self.of.channels // CHANNELS) * -(-self.inputs // self.of.groups // self.panel.wide)
+        return next((d for d in range(1, images + 1) if images % d == 0 and d * tasks >= TASKS), images)
 
     @property
     def channels(self) -> int:
@@ -370,26 +383,35 @@ class PairedWeightGradient(Op):
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         planes, pairs = operands
-        grid, of = self.grid, self.grid.of
-        own, group, across = grid.inputs // of.groups, of.channels // of.groups, of.kernel[1]
-        deep, high = int(pairs.shape[0]) * CHANNELS, grid.channels - grid.inputs + own
+        grid, of, images = self.grid, self.grid.of, int(operands[0].shape[0])
+        own, group, (high, across) = grid.inputs // of.groups, of.channels // of.groups, of.kernel
+        blocks, wide = int(pairs.shape[0]), grid.channels - grid.inputs + own
+        parts = grid.parts(images)
+        together = images // parts
+        n, tap, k = (t.reduce_axis(e, name) for e, name in ((together, "n"), (1, "tap"), (grid.chunks * DEPTH, "k")))
 
-        def pixel(tap: Any, _: Any, c: Any, o: Any, n: Any, j: Any, k: Any) -> Any:
-            plane, start = _meets(grid, tap // across, tap % across)
-            return planes(n, plane, o // group * own + c if of.groups > 1 else c, start + k)
+        def element(row: Any, j: Any, c: Any, lane: Any) -> Any:
+            outer, i = row // high, row % high
+            image = outer // blocks * together + n if parts > 1 else n
+            o = (outer % blocks if parts > 1 else outer) * CHANNELS + lane
+            plane, start = _meets(grid, i, j)
+            pixel = planes(image, plane, o // group * own + c if of.groups > 1 else c, start + k)
+            return t.sum(pixel * factor(t, pairs, o, image, tap, k), [n, tap, k])
 
-        taps = of.kernel[0] * across
-        sums = products(t, (taps, 1, high, deep), pixel, pairs, grid.panel, "paired_gradient")
+        attributes: dict[str, Any] = {"dlc.anchor": "paired_gradient", "dlc.parts": parts, "dlc.rows": high}
+        attributes |= {"dlc.high": grid.panel.high, "dlc.wide": grid.panel.wide}
+        sums = t.compute((parts * blocks * high, across, wide, CHANNELS), element, "products", attributes)
+
+        def total(block: Any, i: Any, j: Any, c: Any, lane: Any) -> Any:
+            if parts == 1:
+                return sums(block * high + i, j, c, lane)
+            part = t.reduce_axis(parts, "part")
+            return t.sum(sums((part * blocks + block) * high + i, j, c, lane), [part])
+
+        attributes = {"dlc.part": "crop" if parts == 1 else "parts"}
         if self.is_linear:
-            return t.compute(
-                self._shape, lambda o, c, lane: sums(0, 0, c, o * CHANNELS + lane), "unfolded", {"dlc.part": "crop"}
-            )
-        return t.compute(
-            self._shape,
-            lambda o, i, j, c, lane: sums(i * across + j, 0, c, o * CHANNELS + lane),
-            "unfolded",
-            {"dlc.part": "crop"},
-        )
+            return t.compute(self._shape, lambda o, c, lane: total(o, 0, 0, c, lane), "total", attributes)
+        return t.compute(self._shape, total, "total", attributes)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
