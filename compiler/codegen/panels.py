@@ -126,13 +126,13 @@ class _Call:
         # the last two are not used: TVM keeps of a tensor what lies between the elements that are named
         call = tirx.Evaluate(tirx.call_extern("void", sums.symbol, *arguments))
         pixels = self._region(pixel.source, self._at(pixel.indices)[:-1], far[:-1])
-        reads, writes = [pixels, _whole(weight.source)], [self._region(self.store.buffer, results, end)]
+        reads, writes = [pixels, whole(weight.source)], [self._region(self.store.buffer, results, end)]
         return SBlockRealize([], True, SBlock([], reads, writes, f"{self.block_name}_panel", call))
 
     def _region(self, tensor: Any, first: Sequence[Any], last: Sequence[Any]) -> Any:
         """What lies between two elements, along all of the axes that they do not name; of a tensor of the caller's, all."""
         if any(tensor.same_as(parameter) for parameter in self.given):
-            return _whole(tensor)
+            return whole(tensor)
         simplify = sym.Analyzer().simplify
         pairs = zip(first, last, strict=True)
         ranges = [Range.from_min_extent(low, simplify(high - low + 1)) for low, high in pairs]
@@ -148,7 +148,8 @@ def address(tensor: Any, indices: Sequence[Any]) -> Any:
     return tirx.address_of(tirx.BufferLoad(tensor, list(indices)))
 
 
-def _whole(tensor: Any) -> Any:
+def whole(tensor: Any) -> Any:
+    """All of a tensor."""
     return tirx.BufferRegion(tensor, [Range.from_min_extent(_ZERO, e) for e in tensor.ty.shape])
 
 

@@ -17,6 +17,7 @@ from dlc.compiler.codegen.prefetch import insert_prefetches
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
+from dlc.compiler.codegen.turning import insert_turns
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def schedule_kernel(
             f"no schedule rule takes {name} (anchor {blocks.kind}) of layer {call.kernel.label or '?'}: "
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
-    function = insert_panels(insert_prefetches(guard_divisions(schedule.mod["main"])), target)
+    function = insert_turns(insert_panels(insert_prefetches(guard_divisions(schedule.mod["main"])), target))
     if isinstance(cut, OneCore):
         function = on_one_core(function)
     return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.specializes_batch_one)

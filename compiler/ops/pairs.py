@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from dlc.compiler.ir import DType, Fusion, Op, Sample, ShapeError, TensorType
 from dlc.compiler.ops.base import float_type, widened
+from dlc.compiler.ops.contraction import round_up
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Pair
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
@@ -127,7 +128,9 @@ class PairWeight(Op):
             o = block * CHANNELS + half * HALF + lane
             return t.pair(read(o, i, tap, first), read(o, i, tap, first + 1))
 
-        return t.compute(result.shape, element, "paired", {"dlc.anchor": "pairs"})
+        full = own % DEPTH == 0 or (reader.groups == 1 and width == 1)
+        by_blocks = self.is_turned and full and reader.channels % CHANNELS == 0
+        return t.compute(result.shape, element, "paired", {"dlc.anchor": "pair_weight", "dlc.turned": int(by_blocks)})
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -192,7 +195,7 @@ class Grid:
         """Places of a plane: as many as the last place of the kernel meets."""
         of = self.of
         rows, columns = ((k - 1) * d // s for k, d, s in zip(of.kernel, of.dilation, of.stride, strict=True))
-        return self.chunks * DEPTH + rows * self.pitch + columns
+        return -(-(self.chunks * DEPTH + rows * self.pitch + columns) // DEPTH) * DEPTH
 
     @property
     def panel(self) -> Panel:
@@ -211,9 +214,10 @@ class Grid:
 
     @property
     def channels(self) -> int:
-        """Channels that have planes: the last panel may reach beyond the image's."""
+        """Channels that have planes: the last panel may reach beyond the image's, and many are turned 16 at a time."""
         own = self.inputs // self.of.groups
-        return self.inputs - own + -(-own // self.panel.wide) * self.panel.wide
+        count = self.inputs - own + -(-own // self.panel.wide) * self.panel.wide
+        return count if count < HALF else -(-count // HALF) * HALF
 
     def planes(self, images: int) -> tuple[int, ...]:
         """The shape of `images` images as planes."""
@@ -257,25 +261,39 @@ class Planes(Op):
         return np.ascontiguousarray(result[..., :length])
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
-        return t.copied(operands[0], lambda x: self._turned(t, x))
+        (x,) = operands
+        shape = self.grid.planes(int(x.shape[0]))
+        if shape[2] < HALF:
+            few = {"dlc.anchor": "planes", "dlc.turned": 0}
+            return t.copied(x, lambda bits: t.compute(shape, lambda *i: self._pixel(t, bits, *i), "planes", few))
+        images, planes, channels, length = shape
 
-    def _turned(self, t: Lowering, x: Tensor) -> Tensor:
+        def pair(n: Any, plane: Any, block: Any, place: Any, lane: Any) -> Any:
+            return t.pair(*(self._pixel(t, x, n, plane, block * HALF + lane, 2 * place + half) for half in (0, 1)))
+
+        pairs = t.compute((images, planes, channels // HALF, length // 2, HALF), pair, "pairs", {"dlc.part": "pairs"})
+        return t.compute(
+            shape,
+            lambda n, plane, c, place: t.maths.cast(
+                t.half_of_pair(pairs(n, plane, c // HALF, place // 2, c % HALF), place % 2), DType.BFLOAT16
+            ),
+            "planes",
+            {"dlc.anchor": "planes", "dlc.turned": 1},
+        )
+
+    def _pixel(self, t: Lowering, x: Tensor, n: Any, plane: Any, c: Any, place: Any) -> Any:
         grid, of = self.grid, self.grid.of
         (down, across), (top, left) = of.stride, of.padding[:2]
-
-        def element(n: Any, plane: Any, c: Any, place: Any) -> Any:
-            row = place // grid.pitch * down + plane // grid.residues[1] - top
-            column = place % grid.pitch * across + plane % grid.residues[1] - left
-            inside = [row < grid.height]
-            inside += [row >= 0] if top else []
-            inside += [column >= 0] if left else []
-            if (grid.pitch - 1) * across + grid.residues[1] - 1 - left >= grid.width:
-                inside.append(column < grid.width)
-            if grid.channels > grid.inputs:
-                inside.append(c < grid.inputs)
-            return t.guarded(t.all_of(*inside), x(n, row, column, c), 0)
-
-        return t.compute(grid.planes(int(x.shape[0])), element, "planes", {"dlc.anchor": "planes"})
+        row = place // grid.pitch * down + plane // grid.residues[1] - top
+        column = place % grid.pitch * across + plane % grid.residues[1] - left
+        inside = [row < grid.height]
+        inside += [row >= 0] if top else []
+        inside += [column >= 0] if left else []
+        if (grid.pitch - 1) * across + grid.residues[1] - 1 - left >= grid.width:
+            inside.append(column < grid.width)
+        if grid.channels > grid.inputs:
+            inside.append(c < grid.inputs)
+        return t.guarded(t.all_of(*inside), x(n, row, column, c), 0)
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -330,7 +348,7 @@ class PairPixels(Op):
             pixel = number * DEPTH + pair * 2
             return t.pair(read(n, first, lane, pixel), read(n, first, lane, pixel + 1))
 
-        return t.compute((*outer, chunk // 2), element, "paired", {"dlc.anchor": "pairs"})
+        return t.compute((*outer, chunk // 2), element, "paired", {"dlc.anchor": "pair_pixels"})
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -385,7 +403,7 @@ class PairedWeightGradient(Op):
         planes, pairs = operands
         grid, of, images = self.grid, self.grid.of, int(operands[0].shape[0])
         own, group, (high, across) = grid.inputs // of.groups, of.channels // of.groups, of.kernel
-        blocks, wide = int(pairs.shape[0]), grid.channels - grid.inputs + own
+        blocks, wide = int(pairs.shape[0]), round_up(own, grid.panel.wide)
         parts = grid.parts(images)
         together = images // parts
         n, tap, k = (t.reduce_axis(e, name) for e, name in ((together, "n"), (1, "tap"), (grid.chunks * DEPTH, "k")))
@@ -417,8 +435,9 @@ class PairedWeightGradient(Op):
     def samples(cls) -> Iterable[Sample]:
         for of, (height, width, inputs) in _cases():
             grid = Grid(of, height, width, inputs)
-            types = (TensorType(shape, DType.BFLOAT16) for shape in (grid.planes(2), grid.pairs(2)))
-            yield Sample(cls(grid), tuple(types), differentiable=False)
+            for images in (2, 16):  # each alone, and some added up
+                types = (TensorType(shape, DType.BFLOAT16) for shape in (grid.planes(images), grid.pairs(images)))
+                yield Sample(cls(grid), tuple(types), differentiable=False)
         grid = Grid(Conv2d(40, (1, 1)), 1, 5, 33)
         yield Sample(
             cls(grid, True),
@@ -445,5 +464,7 @@ def _cases() -> Iterable[tuple[Conv2d, tuple[int, int, int]]]:
         (Conv2d(16, (7, 7), (2, 2), (3, 3, 3, 3)), (15, 12, 3)),
         (Conv2d(64, (3, 3), padding=(1, 1, 1, 1), groups=2), (6, 5, 96)),
         (Conv2d(32, (3, 3), (3, 2), (2, 2, 2, 2), (2, 2)), (11, 8, 32)),
+        (Conv2d(96, (1, 1)), (3, 5, 96)),
+        (Conv2d(256, (1, 3)), (1, 5, 33)),
     ):
         yield replace(of, block=CHANNELS), size

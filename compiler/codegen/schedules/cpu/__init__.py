@@ -12,7 +12,12 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.linear_input_gradient import LinearInputGradientRule
     from dlc.compiler.codegen.schedules.cpu.paired import PairedRule
-    from dlc.compiler.codegen.schedules.cpu.pairs import PairedGradientRule, PairsRule, PlanesRule
+    from dlc.compiler.codegen.schedules.cpu.pairs import (
+        PairedGradientRule,
+        PairPixelsRule,
+        PairWeightRule,
+        PlanesRule,
+    )
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
@@ -24,7 +29,8 @@ def rules() -> tuple[ScheduleRule, ...]:
         ConvolutionRule(),
         PairedRule(),
         PairedGradientRule(),
-        PairsRule(),
+        PairPixelsRule(),
+        PairWeightRule(),
         PlanesRule(),
         WinogradRule(),
         WinogradWeightsRule(),

@@ -9,44 +9,76 @@ from tvm.s_tir import Schedule
 from dlc.compiler.codegen.panels import mark
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
-from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, extent, product, vectorize
+from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, extent, largest_divisor, product, vectorize
 from dlc.compiler.codegen.schedules.cpu.winograd_gradient import schedule_total
 from dlc.compiler.codegen.target import CpuTarget
+from dlc.compiler.codegen.turning import SIDE, mark_planes, mark_weights
 from dlc.compiler.panel import CHANNELS, DEPTH
 
 
-class PairsRule(ScheduleRule):
-    """Numbers rounded and paired: vectors along the outputs whose pairs lie side by side."""
+class PairWeightRule(ScheduleRule):
+    """Weights rounded and paired: vectors along the outputs whose pairs lie side by side, or blocks turned in registers."""
 
-    anchors: ClassVar[frozenset[str]] = frozenset({"pairs"})
+    anchors: ClassVar[frozenset[str]] = frozenset({"pair_weight"})
 
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every kernel of its kind."""
-        inline(schedule, [b for b in blocks if b.name != blocks.anchor.name])
-        handle = schedule.get_sblock(blocks.anchor.name)
-        *outer, chunk, place = schedule.get_loops(handle)
-        total = product(extent(schedule, loop) for loop in (*outer, chunk, place))
+        *outer, place = schedule.get_loops(schedule.get_sblock(blocks.anchor.name))
+        total = product(extent(schedule, loop) for loop in (*outer, place))
         half, pair, lane = schedule.split(place, [2, DEPTH // 2, CHANNELS // 2])
+        if blocks.anchor.attributes["dlc.turned"]:
+            mark_weights(schedule, pair)
+        else:
+            schedule.vectorize(lane)
+        if total * 0.5 > WORTH_SHARING:
+            schedule.parallel(schedule.fuse(*outer))
+        return True
+
+
+class PairPixelsRule(ScheduleRule):
+    """Pixels paired: for each pair of them all channels, in vectors."""
+
+    anchors: ClassVar[frozenset[str]] = frozenset({"pair_pixels"})
+
+    def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
+        """Schedules the kernel; takes every kernel of its kind."""
+        block, n, tap, chunk, place = schedule.get_loops(schedule.get_sblock(blocks.anchor.name))
+        total = product(extent(schedule, loop) for loop in (block, n, chunk, place))
+        half, pair, lane = schedule.split(place, [2, DEPTH // 2, CHANNELS // 2])
+        schedule.reorder(n, tap, chunk, pair, block, half, lane)
+        schedule.unroll(half)
         schedule.vectorize(lane)
         if total * 0.5 > WORTH_SHARING:
-            schedule.parallel(schedule.fuse(*outer, chunk))
+            schedule.parallel(schedule.fuse(n, tap, chunk))
         return True
 
 
 class PlanesRule(ScheduleRule):
-    """An image turned into planes: some channels of one pixel after the other, each to a plane of its own."""
+    """An image turned into planes: pairs of places for some channels, turned in registers; few channels one by one."""
 
     anchors: ClassVar[frozenset[str]] = frozenset({"planes"})
 
     def apply(self, schedule: Schedule, blocks: KernelBlocks, target: CpuTarget) -> bool:
         """Schedules the kernel; takes every kernel of its kind."""
-        inline(schedule, [b for b in blocks if b.name != blocks.anchor.name])
-        handle = schedule.get_sblock(blocks.anchor.name)
-        n, plane, c, place = schedule.get_loops(handle)
-        total = product(extent(schedule, loop) for loop in (n, plane, c, place))
-        c_task, c = schedule.split(c, [None, CHANNELS])
-        schedule.reorder(n, plane, c_task, place, c)
-        if total * 0.5 > WORTH_SHARING:
+        n, plane, c, place = schedule.get_loops(schedule.get_sblock(blocks.anchor.name))
+        sizes = [extent(schedule, loop) or 1 for loop in (n, plane, c, place)]
+        if not blocks.anchor.attributes["dlc.turned"]:
+            schedule.reorder(n, plane, place, c)
+            if product(sizes) * 0.5 > WORTH_SHARING:
+                schedule.parallel(schedule.fuse(n, plane))
+            return True
+        (pairs,) = (schedule.get_sblock(b.name) for b in blocks.where(part="pairs"))
+        together = largest_divisor(sizes[2] // SIDE, 4)
+        c_task, block, c = schedule.split(c, [None, together, SIDE])
+        chunk, place = schedule.split(place, [None, 2 * SIDE])
+        schedule.reorder(n, plane, c_task, chunk, block, c, place)
+        schedule.compute_at(pairs, chunk, preserve_unit_loops=True)
+        block_in, pair, lane = schedule.get_loops(pairs)[-3:]
+        schedule.reorder(pair, block_in, lane)
+        schedule.unroll(block_in)
+        schedule.vectorize(lane)
+        mark_planes(schedule, c)
+        if product(sizes) * 0.5 > WORTH_SHARING:
             schedule.parallel(schedule.fuse(n, plane, c_task))
         return True
 
@@ -74,9 +106,9 @@ class PairedGradientRule(ScheduleRule):
             others = list(inline(schedule, [b for b in blocks.epilogue if b is not total]))
             task = _schedule_parts(schedule, main, int(attributes["dlc.rows"]), panel[1])
             schedule_total(schedule, total.name, target)
-        _schedule_sums(schedule, main, task, panel, target)
         if extent(schedule, task) != 1:
             schedule.parallel(task)
+        _schedule_sums(schedule, main, panel, target)
         for other in others:
             schedule_map(schedule, other, target)
         return True
@@ -101,13 +133,11 @@ def _schedule_parts(schedule: Schedule, main: Any, high: int, wide: int) -> Any:
     return schedule.fuse(task, c_task)
 
 
-def _schedule_sums(schedule: Schedule, main: Any, task: Any, panel: tuple[int, int], target: CpuTarget) -> None:
+def _schedule_sums(schedule: Schedule, main: Any, panel: tuple[int, int], target: CpuTarget) -> None:
     """Image by image, place by place; the innermost loops become calls."""
     row, j, c, lane, image, tap, k = schedule.get_loops(main)[-7:]
-    several = extent(schedule, image) != 1
-    if several:
+    if extent(schedule, image) != 1:
         schedule.reorder(image, row, j, c, lane, tap, k)
-    mark(schedule, j if panel[0] > 1 else c, panel)
-    if several:
         zeros = schedule.decompose_reduction(main, image)
         vectorize(schedule, schedule.get_loops(zeros)[-1], target.lanes)
+    mark(schedule, j if panel[0] > 1 else c, panel)
