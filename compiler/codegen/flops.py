@@ -20,8 +20,7 @@ def flops(value: Value) -> int:
         case Conv2d():
             return 2 * _size(value) * _taps(op.kernel) * (_last(operands[0]) // op.groups)
         case PairedConv2d():
-            between = op.spread[0] * op.spread[1]
-            return 2 * _size(value) * _taps(op.of.kernel) * (_last(operands[0]) // op.of.groups) // between
+            return 2 * _size(value) * _taps(op.of.kernel) * (_last(operands[0]) // op.of.groups)
         case PairedLinear():
             return 2 * _size(value) * _last(operands[0])
         case PairedWeightGradient():

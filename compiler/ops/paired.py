@@ -138,13 +138,9 @@ def factor(t: Lowering, weight: Tensor, o: Any, i: Any, j: Any, k: Any) -> Any:
 
 @dataclass(frozen=True)
 class PairedConv2d(Op):
-    """The convolution `of` (its weight canonical) over a paired weight; image and weight have 16 bits, the result is float32.
-
-    With `spread`, of an image with `spread` - 1 rows and columns of zeros between those of the operand.
-    """
+    """The convolution `of` (its weight canonical) over a paired weight; image and weight have 16 bits, the result is float32."""
 
     of: Conv2d
-    spread: Pair = (1, 1)
 
     def _shape(self, inputs: int) -> tuple[int, ...]:
         own, (height, width) = inputs // self.of.groups, self.of.kernel
@@ -152,16 +148,11 @@ class PairedConv2d(Op):
             return paired_shape(self.of.channels, (height, 1), width * own)
         return paired_shape(self.of.channels, (height, width), own)
 
-    def _seen(self, height: int, width: int) -> Pair:
-        """The size of the image with zeros in between."""
-        return (height - 1) * self.spread[0] + 1, (width - 1) * self.spread[1] + 1
-
     def infer(self, *operands: TensorType) -> TensorType:
         x, weight = operands
-        height, width, inputs = static(x.shape[1:])
+        inputs = static(x.shape[3:])[0]
         check_paired(weight, self._shape(inputs), x)
-        seen = x.with_shape(x.shape[0], *self._seen(height, width), inputs)
-        return self.of.infer(seen, x.with_shape(*self.of.weight_shape(inputs)))
+        return self.of.infer(x, x.with_shape(*self.of.weight_shape(inputs)))
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
         x, weight = operands
@@ -169,20 +160,18 @@ class PairedConv2d(Op):
         factors = unpaired(weight, self.of.channels)
         taken = width * own if joins_columns(self.of) else own
         canonical = factors[..., :taken].reshape(self.of.channels, height, width, own).transpose(0, 3, 1, 2)
-        seen = np.zeros((x.shape[0], *self._seen(*x.shape[1:3]), x.shape[3]), widened(x).dtype)
-        seen[:, :: self.spread[0], :: self.spread[1]] = widened(x)
-        return self.of.reference(seen, canonical)
+        return self.of.reference(widened(x), canonical)
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
         x, weight = operands
         of = self.of
         inputs = int(x.shape[3])
-        rows, columns = of.output_size(*self._seen(int(x.shape[1]), int(x.shape[2])))
+        rows, columns = of.output_size(int(x.shape[1]), int(x.shape[2]))
         _, height, taps, chunks, _ = (int(e) for e in weight.shape)
         deep, depth = int(weight.shape[0]) * CHANNELS, chunks * DEPTH
         down, across = of.stride
-        plain = of.kernel == of.stride == self.spread == (1, 1) and not any(of.padding)
-        whole = t.panel_of_whole_rows(rows, columns) if plain and depth == inputs else None
+        flat = of.kernel == of.stride == (1, 1) and not any(of.padding) and depth == inputs
+        whole = t.panel_of_whole_rows(rows, columns) if flat else None
         if whole is not None:
 
             def point(n: Any, y: Any, p: Any, o: Any, i: Any, j: Any, k: Any) -> Any:
@@ -203,7 +192,7 @@ class PairedConv2d(Op):
             (high - 1) * down + (height - 1) * of.dilation[0] + 1,
             (wide - 1) * across + further + 1,
         )
-        image = t.copied(x, lambda bits: self._image(t, bits, reach))
+        image = t.copied(x, lambda bits: padded_image(t, bits, of.padding[:2], reach))
         group = of.channels // of.groups
 
         def pixel(n: Any, y: Any, column: Any, o: Any, i: Any, j: Any, k: Any) -> Any:
@@ -215,21 +204,6 @@ class PairedConv2d(Op):
 
         result = products(t, (x.shape[0], high, wide, deep), pixel, weight, panel)
         return cropped(t, result, (x.shape[0], rows, columns, of.channels), always=True)
-
-    def _image(self, t: Lowering, x: Tensor, reach: Pair) -> Tensor:
-        """The image with zeros around it, and with those in between."""
-        if self.spread == (1, 1):
-            return padded_image(t, x, self.of.padding[:2], reach)
-        (down, across), (top, left) = self.spread, self.of.padding[:2]
-        seen = self._seen(int(x.shape[1]), int(x.shape[2]))
-
-        def element(n: Any, y: Any, column: Any, c: Any) -> Any:
-            row, place = y - top, column - left
-            inside = [row >= 0, row < seen[0], place >= 0, place < seen[1]]
-            inside += [t.maths.equal(e % s, 0) for e, s in ((row, down), (place, across)) if s > 1]
-            return t.guarded(t.all_of(*inside), x(n, row // down, place // across, c), 0.0)
-
-        return t.compute((x.shape[0], *reach, x.shape[3]), element, "padded", {"dlc.part": "padding"})
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from dlc.compiler.ir import DType, Fusion, Op, Sample, ShapeError, TensorType
+from dlc.compiler.ir import DType, Fusion, N, Op, Sample, ShapeError, TensorType
 from dlc.compiler.ops.base import float_type, widened
 from dlc.compiler.ops.contraction import round_up
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient, Pair
 from dlc.compiler.ops.indexing import show, static
 from dlc.compiler.ops.lowering import Lowering, Tensor
 from dlc.compiler.ops.paired import (
-    PairedConv2d,
     can_pair,
     check_paired,
     factor,
@@ -38,19 +37,106 @@ HALF = CHANNELS // 2
 """Outputs whose pairs lie side by side."""
 
 
-def turned(op: Conv2dInputGradient) -> PairedConv2d | None:
-    """The convolution of the gradient by the result that gives the one by the image; None where the padding is too wide."""
-    height, width, channels = op.input_size
-    size = op.output_size(height, width)
-    near = tuple((k - 1) * d - p for k, d, p in zip(op.kernel, op.dilation, op.padding[:2], strict=True))
-    far = tuple(
-        n - ((s - 1) * step + 1) + p
-        for n, s, step, p in zip((height, width), size, op.stride, op.padding[:2], strict=True)
-    )
-    if min(*near, *far) < 0:
+@dataclass(frozen=True)
+class Phase:
+    """A convolution of the gradient by the result that gives the one by the image, or every `step`th row and column of it.
+
+    It takes the kernel's rows and columns `first`, `first` + `step`, … of the forward weight, turned.
+    """
+
+    of: Conv2d
+    first: Pair
+    step: Pair
+
+
+def phases(op: Conv2dInputGradient) -> tuple[Phase, ...] | None:
+    """The convolutions that make a gradient by the image, one for each residue of row and column by the stride.
+
+    None where one of them has no paired form.
+    """
+    if op.dilation != (1, 1) and op.stride != (1, 1):
         return None
-    of = Conv2d(channels, op.kernel, (1, 1), (*near, *far), op.dilation, op.groups)  # type: ignore[arg-type]  # pairs
-    return PairedConv2d(of, op.stride) if can_pair(of, op.channels) else None
+    size, start = merged_size(op)
+    found = []
+    for first in np.ndindex(*(min(s, k) for s, k in zip(op.stride, op.kernel, strict=True))):
+        kernel = tuple(-(-(k - f) // s) for k, f, s in zip(op.kernel, first, op.stride, strict=True))
+        reach = tuple((k - 1) * d for k, d in zip(kernel, op.dilation, strict=True))
+        near = tuple(r - s for r, s in zip(reach, start, strict=True))
+        given = op.output_size(*op.input_size[:2])
+        far = tuple(n + r - b - g for n, r, b, g in zip(size, reach, near, given, strict=True))
+        of = Conv2d(op.input_size[2], kernel, (1, 1), (*near, *far), op.dilation, op.groups)  # type: ignore[arg-type]  # pairs
+        if min(*near, *far) < 0 or not can_pair(of, op.channels):
+            return None
+        found.append(Phase(of, first, op.stride))
+    return tuple(found)
+
+
+def merged_size(op: Conv2dInputGradient) -> tuple[Pair, Pair]:
+    """Rows and columns of a phase, and the first ones in the padded image.
+
+    With h + top = stride·q + r, kernel rows r, r + stride, … reach row h; it is row q - start of phase r.
+    """
+    if op.stride == (1, 1):
+        return op.input_size[:2], op.padding[:2]
+    start = (op.padding[0] // op.stride[0], op.padding[1] // op.stride[1])
+    rows, columns = (
+        (n - 1 + p) // s - q + 1
+        for n, p, s, q in zip(op.input_size[:2], op.padding[:2], op.stride, start, strict=True)
+    )
+    return (rows, columns), start
+
+
+@dataclass(frozen=True)
+class MergePhases(Op):
+    """The gradient by the image from its phases, in the order of `phases`; what no phase reaches is zero."""
+
+    fusion: ClassVar[Fusion] = Fusion.INJECTIVE
+    of: Conv2dInputGradient
+
+    @property
+    def _residues(self) -> list[tuple[int, ...]]:
+        return list(np.ndindex(*(min(s, k) for s, k in zip(self.of.stride, self.of.kernel, strict=True))))
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        size, _ = merged_size(self.of)
+        for phase in operands:
+            if phase.shape[1:] != (*size, self.of.input_size[2]) or len(operands) != len(self._residues):
+                raise ShapeError(f"a phase is {show(phase.shape)}; expected {len(self._residues)} of {size}")
+        return operands[0].with_shape(operands[0].shape[0], *self.of.input_size)
+
+    def reference(self, *operands: np.ndarray) -> np.ndarray:
+        (rows, columns), start = merged_size(self.of)
+        (down, across), (top, left) = self.of.stride, self.of.padding[:2]
+        count, channels = operands[0].shape[0], operands[0].shape[3]
+        whole = np.zeros((count, rows * down, columns * across, channels), operands[0].dtype)
+        for (row, column), phase in zip(self._residues, operands, strict=True):
+            whole[:, row::down, column::across] = phase
+        height, width, _ = self.of.input_size
+        above, before = top - start[0] * down, left - start[1] * across
+        return np.ascontiguousarray(whole[:, above : above + height, before : before + width])
+
+    def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
+        _, start = merged_size(self.of)
+        (down, across), (top, left) = self.of.stride, self.of.padding[:2]
+
+        def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+            y, x = y + top, x + left
+            value: Any = t.maths.constant(0.0, DType.FLOAT32)
+            for (row, column), phase in zip(self._residues, operands, strict=True):
+                hit = t.all_of(t.maths.equal(y % down, row), t.maths.equal(x % across, column))
+                value = t.maths.where(hit, phase(n, y // down - start[0], x // across - start[1], c), value)
+            return value
+
+        return t.compute((operands[0].shape[0], *self.of.input_size), element, self.name)
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        for of, (height, width, inputs) in _cases():
+            op = Conv2dInputGradient(**of.attributes(), input_size=(height, width, inputs))
+            if of.stride != (1, 1) and of.dilation == (1, 1):
+                made = cls(op)
+                phase = float_type(N, *merged_size(op)[0], inputs)
+                yield Sample(made, (phase,) * len(made._residues), differentiable=False)
 
 
 def _places(place: Any) -> tuple[Any, Any, Any]:
@@ -63,19 +149,23 @@ class PairWeight(Op):
     """A packed weight [ceil(O/32), kh, kw, I/groups, 32] of the convolution `of`, rounded to bfloat16 and paired.
 
     With `is_turned` as the weight of the gradient by an image of `inputs` channels: these are the outputs, the convolution's own
-    outputs the factors, and the kernel is turned by half a turn.
+    outputs the factors, and the kernel's rows and columns `first`, `first` + `step`, … are turned by half a turn (see `Phase`).
     """
 
     fusion: ClassVar[Fusion] = Fusion.CONTRACTION
     of: Conv2d
     inputs: int
     is_turned: bool = False
+    first: Pair = (0, 0)
+    step: Pair = (1, 1)
 
     @property
     def _reader(self) -> tuple[Conv2d, int]:
         """The convolution that reads what comes out, and its image's channels."""
-        plain = replace(self.of, block=0)
-        return (replace(plain, channels=self.inputs), self.of.channels) if self.is_turned else (plain, self.inputs)
+        if not self.is_turned:
+            return replace(self.of, block=0), self.inputs
+        height, width = (-(-(k - f) // s) for k, f, s in zip(self.of.kernel, self.first, self.step, strict=True))
+        return replace(self.of, block=0, channels=self.inputs, kernel=(height, width)), self.of.channels
 
     def infer(self, *operands: TensorType) -> TensorType:
         (weight,) = operands
@@ -96,7 +186,8 @@ class PairWeight(Op):
         groups, own = self.of.groups, inputs // self.of.groups
         if self.is_turned:
             canonical = canonical[: self.of.channels].reshape(groups, -1, *canonical.shape[1:]).swapaxes(1, 2)
-            canonical = canonical.reshape(reader.channels, own, *reader.kernel)[:, :, ::-1, ::-1]
+            canonical = canonical.reshape(reader.channels, own, *self.of.kernel)
+            canonical = canonical[:, :, self.first[0] :: self.step[0], self.first[1] :: self.step[1]][:, :, ::-1, ::-1]
         height, width = reader.kernel
         view = (height, 1, width * own) if joins_columns(reader) else (height, width, own)
         return _paired(canonical.transpose(0, 2, 3, 1).reshape(-1, *view))
@@ -113,7 +204,9 @@ class PairWeight(Op):
             j, c = (k // own, k % own) if joined else (tap, k)
             if self.is_turned:
                 outside = o // group * own + c if reader.groups > 1 else c
-                row, column, channel = height - 1 - i, width - 1 - j, o % group if reader.groups > 1 else o
+                row = self.first[0] + (height - 1 - i) * self.step[0]
+                column = self.first[1] + (width - 1 - j) * self.step[1]
+                channel = o % group if reader.groups > 1 else o
             else:
                 outside, row, column, channel = o, i, j, c
             value = weight(outside // CHANNELS, row, column, channel, outside % CHANNELS)
@@ -139,6 +232,8 @@ class PairWeight(Op):
             yield Sample(cls(of, inputs), (weight,), differentiable=False)
             if can_pair(replace(of, block=0, channels=inputs), of.channels):
                 yield Sample(cls(of, inputs, True), (weight,), differentiable=False)
+                if of.kernel[0] > 2:
+                    yield Sample(cls(of, inputs, True, (1, 0), (2, 2)), (weight,), differentiable=False)
 
 
 def _paired(factors: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dlc.compiler.ops.elementwise import cast
 from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearOp, LinearWeightGradient
 from dlc.compiler.ops.paired import PairedConv2d, PairedLinear, can_pair
-from dlc.compiler.ops.pairs import Grid, PairedWeightGradient, PairPixels, PairWeight, Planes, turned
+from dlc.compiler.ops.pairs import Grid, MergePhases, PairedWeightGradient, PairPixels, PairWeight, Planes, phases
 from dlc.compiler.ops.rounding import Round
 from dlc.compiler.ops.shape import reshape
 from dlc.compiler.panel import CHANNELS
@@ -89,11 +89,17 @@ class _Pairing:
 
     def _by_image(self, value: Value, op: Conv2dInputGradient) -> Value | None:
         upstream, weight = value.operands
-        product = turned(op)
-        if product is None:
+        found = phases(op)
+        if found is None:
             return None
-        pairs = self._once(PairWeight(_convolution(op), op.input_size[2], True), value, self._exact(weight))
-        return self._new(product, value, self._narrow(upstream), pairs)
+        made = []
+        for phase in found:
+            pairs = PairWeight(_convolution(op), op.input_size[2], True, phase.first, phase.step)
+            weights = self._once(pairs, value, self._exact(weight))
+            made.append(self._new(PairedConv2d(phase.of), value, self._narrow(upstream), weights))
+        if op.stride == (1, 1):
+            return made[0]
+        return apply(MergePhases(replace(op, block=0, bits=24)), *made, span=value.span, label=value.label)
 
     def _by_weight(self, value: Value, op: Conv2dWeightGradient) -> Value | None:
         x, upstream = value.operands

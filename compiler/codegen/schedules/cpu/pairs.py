@@ -134,10 +134,13 @@ def _schedule_parts(schedule: Schedule, main: Any, high: int, wide: int) -> Any:
 
 
 def _schedule_sums(schedule: Schedule, main: Any, panel: tuple[int, int], target: CpuTarget) -> None:
-    """Image by image, place by place; the innermost loops become calls."""
+    """Some images at a time, place by place of the kernel; the innermost loops become calls."""
     row, j, c, lane, image, tap, k = schedule.get_loops(main)[-7:]
-    if extent(schedule, image) != 1:
-        schedule.reorder(image, row, j, c, lane, tap, k)
-        zeros = schedule.decompose_reduction(main, image)
+    images, chunks = extent(schedule, image) or 1, (extent(schedule, k) or 1) // DEPTH
+    own = chunks * DEPTH * 2 * (panel[1] + CHANNELS)
+    turn, image = schedule.split(image, [None, largest_divisor(images, target.l2 // 4 // own)])
+    schedule.reorder(turn, row, j, c, lane, image, tap, k)
+    if extent(schedule, turn) != 1:
+        zeros = schedule.decompose_reduction(main, turn)
         vectorize(schedule, schedule.get_loops(zeros)[-1], target.lanes)
     mark(schedule, j if panel[0] > 1 else c, panel)
