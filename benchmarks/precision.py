@@ -56,7 +56,10 @@ def row(name: str, made: dict[str, Callable[[], np.ndarray]], rounds: int) -> No
         times: dict[str, Any] = alternate(made, rounds=rounds)
     exact_time, near_time = (times[p]["median"] for p in PRECISIONS)
     busy = ", busy machine" if watch.figures()["busy"] else ""
-    print(f"{name:<32} {exact_time:9.2f} {near_time:9.2f} {exact_time / near_time:7.2f}x {difference:10.1e}{busy}", flush=True)
+    print(
+        f"{name:<32} {exact_time:9.2f} {near_time:9.2f} {exact_time / near_time:7.2f}x {difference:10.1e}{busy}",
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ from dlc.compiler.ir import Fusion, N, Shape, Value
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearWeightGradient
 from dlc.compiler.ops.paired import PairedConv2d, PairedLinear
-from dlc.compiler.ops.pairs import PairedWeightGradient, PairPixels, PairWeight, Planes
+from dlc.compiler.ops.paired_gradient import PairedWeightGradient, PairPixels, Planes
+from dlc.compiler.ops.pairs import PairWeight
 from dlc.compiler.ops.winograd import WinogradConv2d
 from dlc.compiler.ops.winograd_gradient import WinogradWeightGradient
 

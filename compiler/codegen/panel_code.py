@@ -268,9 +268,7 @@ def _by_vectors(sums: Sums, way: Way, lanes: int, registers: int) -> str:
             behind = code.let(f"mul i64 {first}, {_HALF_BYTES // 16}")
             weights = code.at("%weights", behind)
             store = code.at(place, code.let(f"mul i64 {first}, 4"))
-            places = [
-                code.at(store, p * CHANNELS * 4 + v * width * 4) for p in range(own) for v in range(vectors)
-            ]
+            places = [code.at(store, p * CHANNELS * 4 + v * width * 4) for p in range(own) for v in range(vectors)]
             start = [code.let(f"load {real}, ptr {p}, align 4") if sums.adds else "zeroinitializer" for p in places]
             results = _over_factors(
                 code,

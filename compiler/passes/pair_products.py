@@ -10,7 +10,9 @@ from dlc.compiler.ops.elementwise import cast
 from dlc.compiler.ops.indexing import static
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearOp, LinearWeightGradient
 from dlc.compiler.ops.paired import PairedConv2d, PairedLinear, can_pair
-from dlc.compiler.ops.pairs import Grid, MergePhases, PairedWeightGradient, PairPixels, PairWeight, Planes, phases
+from dlc.compiler.ops.paired_gradient import Grid, PairedWeightGradient, PairPixels, Planes
+from dlc.compiler.ops.pairs import PairWeight
+from dlc.compiler.ops.phases import MergePhases, phases
 from dlc.compiler.ops.rounding import Round
 from dlc.compiler.ops.shape import reshape
 from dlc.compiler.panel import CHANNELS

@@ -25,7 +25,7 @@ class PairWeightRule(ScheduleRule):
         """Schedules the kernel; takes every kernel of its kind."""
         *outer, place = schedule.get_loops(schedule.get_sblock(blocks.anchor.name))
         total = product(extent(schedule, loop) for loop in (*outer, place))
-        half, pair, lane = schedule.split(place, [2, DEPTH // 2, CHANNELS // 2])
+        _, pair, lane = schedule.split(place, [2, DEPTH // 2, CHANNELS // 2])
         if blocks.anchor.attributes["dlc.turned"]:
             mark_weights(schedule, pair)
         else:
