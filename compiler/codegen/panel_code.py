@@ -34,19 +34,23 @@ _DOT_DECLARATIONS = "declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 
 
 @dataclass(frozen=True)
 class Sums:
-    """What one function computes: a panel over kernel rows, taps and chunks of factors; `adds`: to what the sums are already."""
+    """What one function computes: a panel over kernel rows, taps and chunks of factors; `adds`: to what the sums are already.
+
+    `halves` of the 32 channels are computed, one where the others are missing.
+    """
 
     panel: Panel
     rows: int
     taps: int
     chunks: int
     adds: bool = False
+    halves: int = 2
 
     @property
     def symbol(self) -> str:
         """The function's name."""
         sizes = f"{self.panel.high}_{self.panel.wide}_{self.rows}_{self.taps}_{self.chunks}"
-        return f"dlc_panel_{sizes}{'_more' if self.adds else ''}"
+        return f"dlc_panel_{sizes}{'_more' if self.adds else ''}{'' if self.halves == 2 else '_half'}"
 
 
 def definition(sums: Sums, way: Way, lanes: int, registers: int) -> str:
@@ -167,7 +171,7 @@ def _by_tiles(sums: Sums) -> str:
     code = _Code()
     tiles = sums.panel.all_tiles
     sizes = sorted(set(tiles), reverse=True)
-    together = len(tiles) <= 2 or (len(tiles) == 3 and len(sizes) == 1)
+    together = sums.halves == 2 and (len(tiles) <= 2 or (len(tiles) == 3 and len(sizes) == 1))
     halves = 2 if together else 1
     count = len(tiles) * halves  # registers 0, 1, … hold sums
     kept = len(tiles) <= 2
@@ -196,7 +200,7 @@ def _by_tiles(sums: Sums) -> str:
     def multiply(total: int, pixel: int, weights: int) -> None:
         code.do(f"call void @llvm.x86.tdpbf16ps(i8 {total}, i8 {pixel}, i8 {weights})")
 
-    for part in range(1 if together else 2):
+    for part in range(1 if together else sums.halves):
 
         def chunk(at: str, weights: str, _: list[str], part: int = part) -> list[str]:
             for h in range(halves):
@@ -243,7 +247,7 @@ def _by_vectors(sums: Sums, way: Way, lanes: int, registers: int) -> str:
     """Some pixels of a row beside some channels in registers; the last pixels of a row may be computed twice."""
     code = _Code()
     width = 16 if way == "dots" else lanes
-    channels = CHANNELS if registers > 16 or width > 8 else CHANNELS // 2
+    channels = CHANNELS if sums.halves == 2 and (registers > 16 or width > 8) else CHANNELS // 2
     vectors = channels // width
     most = max(1, (registers - vectors - (3 if way == "widened" else 1)) // vectors)
     count = -(-sums.panel.wide // most)
@@ -282,7 +286,7 @@ def _by_vectors(sums: Sums, way: Way, lanes: int, registers: int) -> str:
                 code.do(f"store {real} {result}, ptr {target}, align 4")
             return []
 
-        code.loop(CHANNELS // channels, [], some_channels)
+        code.loop(sums.halves * (CHANNELS // 2) // channels, [], some_channels)
         return values
 
     def line(_: str, values: list[str]) -> list[str]:

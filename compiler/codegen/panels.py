@@ -23,9 +23,9 @@ from dlc.compiler.panel import CHANNELS, DEPTH, panel_of
 _MARK = "dlc.panel"
 
 
-def mark(schedule: Schedule, loop: Any, panel: tuple[int, int]) -> None:
-    """Marks the outermost loop of the products of a panel of (rows, columns)."""
-    schedule.annotate(loop, _MARK, panel[0] * 4096 + panel[1])
+def mark(schedule: Schedule, loop: Any, panel: tuple[int, int], halves: int = 2) -> None:
+    """Marks the outermost loop of the products of a panel of (rows, columns), of which one half of the channels may be missing."""
+    schedule.annotate(loop, _MARK, (halves * 4096 + panel[0]) * 4096 + panel[1])
 
 
 def way_of(target: CpuTarget) -> Way:
@@ -60,7 +60,8 @@ class _Call:
 
     def __init__(self, loop: Any, given: Sequence[Any]) -> None:
         self.given = given
-        high, wide = divmod(int(loop.annotations[_MARK]), 4096)
+        outer, wide = divmod(int(loop.annotations[_MARK]), 4096)
+        halves, high = divmod(outer, 4096)
         inner: list[Any] = []
         tvm_ffi.structural_walk(loop, (tirx.For, inner.append))
         realizes: list[Any] = []
@@ -77,7 +78,7 @@ class _Call:
         _, _, taps, chunks, _ = (int(e) for e in self.weight.source.ty.shape)
         rows = self._turns(realize.iter_values[4], inner)
         adds = realize.block.init is None  # zeros have been put there
-        self.sums = Sums(panel_of(high, wide), rows, taps, chunks, adds)
+        self.sums = Sums(panel_of(high, wide), rows, taps, chunks, adds, halves)
 
     @staticmethod
     def _turns(value: Any, loops: Sequence[Any]) -> int:

@@ -114,16 +114,26 @@ Pixel = Callable[[Any, Any, Any, Any, Any, Any, Any], Any]
 """The factor of the result's image, row, column and channel, and of a kernel row, a tap and a factor of it."""
 
 
-def products(t: Lowering, shape: tuple[Any, ...], pixel: Pixel, weight: Tensor, panel: Panel) -> Tensor:
-    """Σ pixel(n, y, x, o, i, j, k) · weight: the block that becomes a call for each panel."""
+def products(t: Lowering, shape: tuple[Any, ...], pixel: Pixel, weight: Tensor, panel: Panel, channels: int) -> Tensor:
+    """Σ pixel(n, y, x, o, i, j, k) · weight: the block that becomes a call for each panel. `channels` are not missing."""
     _, height, taps, chunks, _ = (int(e) for e in weight.shape)
     i, j, k = (t.reduce_axis(e, name) for e, name in ((height, "kh"), (taps, "kw"), (chunks * DEPTH, "k")))
 
     def element(n: Any, y: Any, x: Any, o: Any) -> Any:
         return t.sum(pixel(n, y, x, o, i, j, k) * factor(t, weight, o, i, j, k), [i, j, k])
 
-    attributes = {"dlc.anchor": "paired", "dlc.high": panel.high, "dlc.wide": panel.wide}
+    attributes = {
+        "dlc.anchor": "paired",
+        "dlc.high": panel.high,
+        "dlc.wide": panel.wide,
+        "dlc.halves": halves(channels),
+    }
     return t.compute(shape, element, "products", attributes)
+
+
+def halves(channels: int) -> int:
+    """Halves of blocks that have channels."""
+    return 1 if channels <= CHANNELS // 2 else 2
 
 
 def factor(t: Lowering, weight: Tensor, o: Any, i: Any, j: Any, k: Any) -> Any:
@@ -177,7 +187,7 @@ class PairedConv2d(Op):
             def point(n: Any, y: Any, p: Any, o: Any, i: Any, j: Any, k: Any) -> Any:
                 return x(n, p // columns, p % columns, k)
 
-            one_row = products(t, (x.shape[0], 1, rows * columns, deep), point, weight, whole)
+            one_row = products(t, (x.shape[0], 1, rows * columns, deep), point, weight, whole, of.channels)
             return t.compute(
                 (x.shape[0], rows, columns, of.channels),
                 lambda n, y, column, o: one_row(n, 0, y * columns + column, o),
@@ -202,7 +212,7 @@ class PairedConv2d(Op):
             channel = o // group * own + k
             return image(n, row, first + channel // inputs, channel % inputs)
 
-        result = products(t, (x.shape[0], high, wide, deep), pixel, weight, panel)
+        result = products(t, (x.shape[0], high, wide, deep), pixel, weight, panel, of.channels)
         return cropped(t, result, (x.shape[0], rows, columns, of.channels), always=True)
 
     @classmethod
@@ -254,7 +264,7 @@ class PairedLinear(Op):
             return x(p, k)
 
         deep = int(weight.shape[0]) * CHANNELS
-        result = products(t, (1, 1, high, deep), row, weight, panel)
+        result = products(t, (1, 1, high, deep), row, weight, panel, self.features)
         return t.compute((count, self.features), lambda n, o: result(0, 0, n, o), "unfolded", {"dlc.part": "crop"})
 
     @classmethod

@@ -87,7 +87,7 @@ def _schedule(
     task = schedule.fuse(*outer)
     schedule.compute_at(main, at, preserve_unit_loops=True)
     own = schedule.get_loops(main)
-    mark(schedule, own[-7], (panel.high, panel.wide))
+    mark(schedule, own[-7], (panel.high, panel.wide), int(anchor.attributes["dlc.halves"]))
     if copy is not None:
         block = schedule.get_sblock(copy.name)
         if matrix:
