@@ -28,6 +28,7 @@ train Step {{
     optimizer sgd(lr={rate}, momentum={momentum})
     batch     {batch}
     epochs    1
+    precision {precision}
 }}
 """
 
@@ -39,7 +40,9 @@ def prepare(net: Net, folder: Path) -> None:
     make_weights(net, folder / "weights.safetensors", training=True)
 
 
-def ours(net: Net, batch: int, folder: Path, threads: int, *, dropless: bool = False) -> Step:
+def ours(
+    net: Net, batch: int, folder: Path, threads: int, *, dropless: bool = False, precision: str = "float32"
+) -> Step:
     """dlc's step, compiled here; it gives the loss. `dropless` leaves dropout out, so that losses can be compared."""
     from dlc import api
     from dlc.compiler.codegen.cache import BuildOptions, user_cache
@@ -58,6 +61,7 @@ def ours(net: Net, batch: int, folder: Path, threads: int, *, dropless: bool = F
             rate=RATE,
             momentum=MOMENTUM,
             batch=batch,
+            precision=precision,
         )
     )
     session = TrainingSession(api.recipe_of(spec), threads=threads, options=BuildOptions(user_cache()))

@@ -52,6 +52,11 @@ def row_of(wide: int) -> Panel:
     return Panel(1, wide, tuple(wide // count + (t < wide % count) for t in range(count)))
 
 
+def panel_of(high: int, wide: int) -> Panel:
+    """So many rows of so many pixels, each cut evenly."""
+    return Panel(high, wide, row_of(wide).tiles)
+
+
 @cache
 def choose(rows: int, columns: int) -> Panel:
     """The panel with the least time for a result of so many rows and columns."""
@@ -63,7 +68,7 @@ def choose(rows: int, columns: int) -> Panel:
 def choose_whole_rows(rows: int, columns: int) -> Panel | None:
     """The same where all pixels lie in one row: of some whole rows that divide them; None where a row is too wide."""
     counts = [m for m in range(1, rows + 1) if rows % m == 0 and m * columns <= MOST_ROWS * MOST_TILES]
-    panels = [p for p in (row_of(m * columns) for m in counts) if _has_registers(p)]
+    panels = [p for p in (row_of(m * columns) for m in counts) if has_registers(p)]
     return min(panels, key=lambda p: rows * columns // p.wide * (p.cycles + 4.0), default=None)
 
 
@@ -73,12 +78,12 @@ def _candidates(rows: int, columns: int) -> Iterator[Panel]:
         if wide > MOST_ROWS * MOST_TILES:
             continue
         flat = row_of(wide)
-        if _has_registers(flat):
+        if has_registers(flat):
             yield flat
         if wide <= MOST_ROWS and parts == 1:
             yield from (Panel(high, wide, (wide,)) for high in range(2, min(rows, MOST_TILES) + 1))
 
 
-def _has_registers(panel: Panel) -> bool:
+def has_registers(panel: Panel) -> bool:
     """Whether sums, weights and pixels fit in eight tiles; pixels' tiles of two sizes need one for each."""
-    return len(panel.tiles) <= MOST_TILES - (len(set(panel.tiles)) > 1)
+    return len(panel.all_tiles) <= MOST_TILES - (len(set(panel.tiles)) > 1)

@@ -22,10 +22,12 @@ from dlc.compiler.ir import DType, Graph
 from dlc.compiler.ir.text import to_text
 from dlc.compiler.kept import Kept, keep, recall
 from dlc.compiler.network import Network, inference_form
+from dlc.compiler.panel import CHANNELS
 from dlc.compiler.passes import (
     FoldConstants,
     Fuse,
     PackWeights,
+    PairProducts,
     PairWeights,
     ReducePrecision,
     Simplify,
@@ -162,23 +164,35 @@ def compile_training(recipe: Recipe, target: AnyTarget, batch: int, options: Bui
 
     Weights are packed before differentiation, so gradients and optimizer state are born in the form that kernels read.
     """
-    graph = build_training(recipe, batch, prepare=lambda forward: packed(forward, target))
-    return compile_graph(
-        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
-    )
+    return _compile_step(build_training(recipe, batch, _packing(recipe, target)), recipe, target, batch, options)
 
 
 def compile_part(recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN) -> Compiled:
     """A part of a step that goes through its batch in several: gradients are added up, weights stay as they are."""
-    graph = build_part(recipe, batch, prepare=lambda forward: packed(forward, target))
-    return compile_graph(
-        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
-    )
+    return _compile_step(build_part(recipe, batch, _packing(recipe, target)), recipe, target, batch, options)
 
 
-def packed(graph: Graph, target: AnyTarget) -> Graph:
-    """The simplified graph over weights in the form that the target's kernels read."""
-    return PackWeights(target.lanes)(Simplify()(graph))
+def _compile_step(graph: Graph, recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions) -> Compiled:
+    """What a recipe computes in training, with its products in the forms that are fast."""
+    if _pairs(recipe, target):
+        graph = PairProducts()(graph)
+    graph = with_winograd(graph, target, (batch,), options.choices, trained=True)
+    return compile_graph(graph, target, batch=batch, options=options)
+
+
+def _packing(recipe: Recipe, target: AnyTarget) -> Callable[[Graph], Graph]:
+    """What is done to a recipe's forward graph before it is differentiated: `packed`, in the blocks that its products take."""
+    return lambda forward: packed(forward, target, CHANNELS if _pairs(recipe, target) else 0)
+
+
+def _pairs(recipe: Recipe, target: AnyTarget) -> bool:
+    """Whether a recipe's products are of pairs of bfloat16, on a processor that has instructions for them."""
+    return recipe.precision == "bfloat16" and isinstance(target, CpuTarget) and target.multiplies_pairs
+
+
+def packed(graph: Graph, target: AnyTarget, block: int = 0) -> Graph:
+    """The simplified graph over weights in the form that the target's kernels read, in blocks of `block` outputs (0: any)."""
+    return PackWeights(target.lanes, block)(Simplify()(graph))
 
 
 def with_winograd(
@@ -208,10 +222,8 @@ def compile_watch(
     recipe: Recipe, target: AnyTarget, batch: int, options: BuildOptions = PLAIN
 ) -> tuple[Compiled, tuple[Watched, ...]]:
     """What measures a training step on `batch` samples without making it, and what its outputs are about."""
-    graph, watched = build_watch(recipe, batch, prepare=lambda forward: packed(forward, target))
-    return compile_graph(
-        with_winograd(graph, target, (batch,), options.choices, trained=True), target, batch=batch, options=options
-    ), watched
+    graph, watched = build_watch(recipe, batch, _packing(recipe, target))
+    return _compile_step(graph, recipe, target, batch, options), watched
 
 
 def fold(graph: Graph, weights: Weights) -> tuple[Graph, dict[str, np.ndarray]]:

@@ -282,8 +282,8 @@ class TrainingSession:
 
 
 def _specs(programs: Sequence[Program]) -> dict[str, WeightSpec]:
-    """The weights of several programs by name."""
-    return {spec.name: spec for program in programs for spec in program.weights}
+    """The weights of several programs by name, in the form of the first that has them."""
+    return {spec.name: spec for program in reversed(programs) for spec in program.weights}
 
 
 def options_of(recipe: Recipe) -> TrainingOptions:

@@ -231,12 +231,29 @@ def test_targets_lists_the_processor(dlc: Dlc) -> None:
     assert not found["cuda"]["runs"] or not found["cuda"]["reason"]
 
 
+def test_a_run_in_bfloat16_says_so_in_what_it_leaves(dlc: Dlc, tmp_path: Path) -> None:
+    spec = tmp_path / "small.dlspec"
+    spec.write_text(
+        "model M {\n    input x: [1, 28, 28]\n    x -> conv(8, 5, stride=4) -> relu -> flatten -> linear(10) -> output y\n}\n"
+        "data digits {\n    source mnist-mini\n}\n"
+        "train T {\n    model M\n    data digits\n    loss cross_entropy\n    optimizer sgd(lr=0.1)\n    batch 60\n    steps 100\n}\n"
+    )
+
+    done = dlc("train", spec, "--precision", "bf16", "--out", tmp_path / "run", "--json")
+
+    assert done.status == 0, done.err
+    assert done.json["test_error"] < 0.5
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["train"]["precision"] == "bf16"
+
+
 WRONG_USAGE = {
     "no command": ["frobnicate"],
     "no such option": ["check", LENET, "--colour"],
     "missing argument": ["compile"],
     "batch of nothing": ["bench", LENET, "--batch", "0"],
     "threads in words": ["bench", LENET, "--threads", "two"],
+    "precision of a step, but no training": ["bench", LENET, "--precision", "bf16"],
+    "no precision of a step": ["train", LENET, "--precision", "fp16"],
     "a recipe, but no training": ["bench", LENET, "--recipe", "LeNet5OnMini"],
     "training with a batch of its own": ["bench", LENET, "--train", "--batch", "2"],
 }

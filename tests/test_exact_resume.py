@@ -53,6 +53,7 @@ CASES = {
         "adagrad(lr=0.05), frozen for out.bias", "cutout(2)", "schedule constant(rate=0.01, until=val.loss < 5) then step(every=2 steps)",
     ),
     "rmsprop, a sequence": ("rmsprop(lr=0.01, momentum=0.5)", "scale(0.9, 1.1)", "schedule warmup(3 steps) then cosine(to=0)"),
+    "sgd, bfloat16, parts": ("sgd(lr=0.1, momentum=0.9)", "shift(1)", "precision bf16; accumulate 2; average ema(0.9)"),
     "rprop, elastic net": ("rprop", "elastic", "regularize elastic_net(1e-4, 1e-3)"),
 }  # fmt: skip
 

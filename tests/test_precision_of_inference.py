@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import dlc
-from dlc.api import fresh_weights, one_network
+from dlc.api import fresh_weights, one_network, recipe_of
 from dlc.compiler.errors import DlcError
+from dlc.data import load_data
 from dlc.runtime.artifact import load_artifact
 
 SPEC = """
@@ -61,3 +62,23 @@ def test_a_precision_that_is_none_or_that_the_target_lacks_is_named(spec: Path) 
         dlc.compile(spec, precision="fp12")
     with pytest.raises(DlcError, match="kernels for cpu have no float16"):
         dlc.compile(spec, precision="fp16")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_digits_are_told_as_in_float32_by_a_net_that_was_trained_in_either(precision: str, tmp_path: Path) -> None:
+    spec = Path(dlc.__file__).parent / "specs" / "lenet5.dlspec"
+    report = dlc.train(spec, recipe="LeNet5OnMini", out=tmp_path / "run", settings=[f"train.precision={precision}"])
+    recipe = recipe_of(spec, "LeNet5OnMini")
+    prepared = load_data(recipe, None)
+    digits = prepared.preprocessing.normalize(prepared.test.images)
+    best = tmp_path / "run" / "best.safetensors"
+
+    exact, near = (
+        np.argmax(np.asarray(dlc.compile(spec, model="LeNet5", weights=best, precision=p)(digits)), axis=1)
+        for p in ("fp32", "bf16")
+    )
+
+    assert report.test_error <= 0.02
+    assert len(digits) == 1000
+    assert (near == exact).mean() > 0.99

@@ -86,7 +86,7 @@ def compile_graph(
     names = functions.of_all(schedule.calls)
     program = emit.program(schedule, names, batch, target)
     if target.device == "cpu":
-        paired = any(rule == "PairedRule" for rule in functions.rules.values())
+        paired = not {"PairedRule", "PairedGradientRule"}.isdisjoint(functions.rules.values())
         tiles = paired and isinstance(target, CpuTarget) and "amx-bf16" in target.features
         program = msgspec.structs.replace(program, driver=DRIVER, tiles=tiles)
     return Compiled(

@@ -8,6 +8,8 @@ from dlc.compiler.ir import Fusion, N, Shape, Value
 from dlc.compiler.ops.convolution import Conv2d, Conv2dInputGradient, Conv2dWeightGradient
 from dlc.compiler.ops.linear import Linear, LinearInputGradient, LinearWeightGradient
 from dlc.compiler.ops.paired import PairedConv2d, PairedLinear
+from dlc.compiler.ops.paired_gradient import PairedWeightGradient, PairPixels, Planes
+from dlc.compiler.ops.pairs import PairWeight
 from dlc.compiler.ops.winograd import WinogradConv2d
 from dlc.compiler.ops.winograd_gradient import WinogradWeightGradient
 
@@ -22,6 +24,9 @@ def flops(value: Value) -> int:
             return 2 * _size(value) * _taps(op.of.kernel) * (_last(operands[0]) // op.of.groups)
         case PairedLinear():
             return 2 * _size(value) * _last(operands[0])
+        case PairedWeightGradient():
+            places = op.grid.size[0] * op.grid.size[1] * _sizes(operands[0].type.shape)[0]
+            return 2 * places * op.grid.of.channels * _taps(op.grid.of.kernel) * (op.grid.inputs // op.grid.of.groups)
         case WinogradConv2d():
             return 2 * _size(value) * op.kernel**2 * _last(operands[0])
         case Conv2dInputGradient() | Conv2dWeightGradient():
@@ -36,6 +41,8 @@ def flops(value: Value) -> int:
             return 2 * _size(value) * op.features
         case LinearWeightGradient():
             return 2 * _size(operands[0]) * op.features
+    if isinstance(op, PairWeight | PairPixels | Planes):
+        return 0
     if op.fusion in (Fusion.REDUCTION, Fusion.CONTRACTION):
         return max(_size(o) for o in operands)
     return _size(value) if op.fusion is Fusion.ELEMENTWISE else 0

@@ -244,6 +244,16 @@ class Lowering:
         """Whether bfloat16 is kept as its bits, for a processor, and computed with as float32."""
         return not isinstance(self._target, CudaTarget)
 
+    def pair(self, x: Any, y: Any) -> Any:
+        """Two numbers as bfloat16 in one uint32."""
+        low, high = (tirx.Cast("uint32", to_bits(v)) for v in (x, y))
+        return low | high << tirx.const(16, "uint32")
+
+    def half_of_pair(self, x: Any, half: Any) -> Any:
+        """The number in one half of a pair, as float32."""
+        sixteen = tirx.const(16, "uint32")
+        return tirx.reinterpret("float32", x >> tirx.Cast("uint32", half) * sixteen << sixteen)
+
     def copied(self, x: Any, copy: Callable[[Any], Any]) -> Any:
         """`copy(x)`, which moves elements and fills with zeros, in the form in which x is stored."""
         return Widened(copy(x.bits)) if isinstance(x, Widened) else copy(x)

@@ -34,17 +34,23 @@ _DOT_DECLARATIONS = "declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 
 
 @dataclass(frozen=True)
 class Sums:
-    """What one function computes: a panel over kernel rows, taps and chunks of factors."""
+    """What one function computes: a panel over kernel rows, taps and chunks of factors; `adds`: to what the sums are already.
+
+    `halves` of the 32 channels are computed, one where the others are missing.
+    """
 
     panel: Panel
     rows: int
     taps: int
     chunks: int
+    adds: bool = False
+    halves: int = 2
 
     @property
     def symbol(self) -> str:
         """The function's name."""
-        return f"dlc_panel_{self.panel.high}_{self.panel.wide}_{self.rows}_{self.taps}_{self.chunks}"
+        sizes = f"{self.panel.high}_{self.panel.wide}_{self.rows}_{self.taps}_{self.chunks}"
+        return f"dlc_panel_{sizes}{'_more' if self.adds else ''}{'' if self.halves == 2 else '_half'}"
 
 
 def definition(sums: Sums, way: Way, lanes: int, registers: int) -> str:
@@ -165,7 +171,7 @@ def _by_tiles(sums: Sums) -> str:
     code = _Code()
     tiles = sums.panel.all_tiles
     sizes = sorted(set(tiles), reverse=True)
-    together = len(tiles) <= 2 or (len(tiles) == 3 and len(sizes) == 1)
+    together = sums.halves == 2 and (len(tiles) <= 2 or (len(tiles) == 3 and len(sizes) == 1))
     halves = 2 if together else 1
     count = len(tiles) * halves  # registers 0, 1, … hold sums
     kept = len(tiles) <= 2
@@ -194,7 +200,7 @@ def _by_tiles(sums: Sums) -> str:
     def multiply(total: int, pixel: int, weights: int) -> None:
         code.do(f"call void @llvm.x86.tdpbf16ps(i8 {total}, i8 {pixel}, i8 {weights})")
 
-    for part in range(1 if together else 2):
+    for part in range(1 if together else sums.halves):
 
         def chunk(at: str, weights: str, _: list[str], part: int = part) -> list[str]:
             for h in range(halves):
@@ -206,15 +212,20 @@ def _by_tiles(sums: Sums) -> str:
                     multiply(t * halves + h, pixels[t], own)
             return []
 
-        for register in range(count):
-            code.do(f"call void @llvm.x86.tilezero(i8 {register})")
-        _over_factors(code, sums, "%pixel", "%weights", [], chunk)
+        places: dict[int, str] = {}
         done = 0
         for t, size in enumerate(tiles):
             for h in range(halves):
-                place = code.at("%sums", done * CHANNELS * 4 + (h + part) * CHANNELS * 2)
-                code.do(f"call void @llvm.x86.tilestored64(i8 {t * halves + h}, ptr {place}, i64 {CHANNELS * 4})")
+                places[t * halves + h] = code.at("%sums", done * CHANNELS * 4 + (h + part) * CHANNELS * 2)
             done += size
+        for register, place in places.items():
+            if sums.adds:
+                load(register, place, str(CHANNELS * 4))
+            else:
+                code.do(f"call void @llvm.x86.tilezero(i8 {register})")
+        _over_factors(code, sums, "%pixel", "%weights", [], chunk)
+        for register, place in places.items():
+            code.do(f"call void @llvm.x86.tilestored64(i8 {register}, ptr {place}, i64 {CHANNELS * 4})")
     code.do("call void @llvm.x86.tilerelease()")
     return code.function(sums.symbol)
 
@@ -236,7 +247,7 @@ def _by_vectors(sums: Sums, way: Way, lanes: int, registers: int) -> str:
     """Some pixels of a row beside some channels in registers; the last pixels of a row may be computed twice."""
     code = _Code()
     width = 16 if way == "dots" else lanes
-    channels = CHANNELS if registers > 16 or width > 8 else CHANNELS // 2
+    channels = CHANNELS if sums.halves == 2 and (registers > 16 or width > 8) else CHANNELS // 2
     vectors = channels // width
     most = max(1, (registers - vectors - (3 if way == "widened" else 1)) // vectors)
     count = -(-sums.panel.wide // most)
@@ -260,18 +271,22 @@ def _by_vectors(sums: Sums, way: Way, lanes: int, registers: int) -> str:
             first = code.let(f"mul i64 {turn}, {channels}")
             behind = code.let(f"mul i64 {first}, {_HALF_BYTES // 16}")
             weights = code.at("%weights", behind)
-            zeros = [(real, "zeroinitializer")] * (own * vectors)
-            results = _over_factors(
-                code, sums, at, weights, zeros, lambda a, w, v: _chunk(code, way, width, vectors, step, a, w, v)
-            )
             store = code.at(place, code.let(f"mul i64 {first}, 4"))
-            for p in range(own):
-                for v in range(vectors):
-                    target = code.at(store, p * CHANNELS * 4 + v * width * 4)
-                    code.do(f"store {real} {results[p * vectors + v]}, ptr {target}, align 4")
+            places = [code.at(store, p * CHANNELS * 4 + v * width * 4) for p in range(own) for v in range(vectors)]
+            start = [code.let(f"load {real}, ptr {p}, align 4") if sums.adds else "zeroinitializer" for p in places]
+            results = _over_factors(
+                code,
+                sums,
+                at,
+                weights,
+                [(real, s) for s in start],
+                lambda a, w, v: _chunk(code, way, width, vectors, step, a, w, v),
+            )
+            for result, target in zip(results, places, strict=True):
+                code.do(f"store {real} {result}, ptr {target}, align 4")
             return []
 
-        code.loop(CHANNELS // channels, [], some_channels)
+        code.loop(sums.halves * (CHANNELS // 2) // channels, [], some_channels)
         return values
 
     def line(_: str, values: list[str]) -> list[str]:

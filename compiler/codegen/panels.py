@@ -18,14 +18,14 @@ from dlc.compiler.codegen.intrinsics import with_import
 from dlc.compiler.codegen.panel_code import Sums, Way, definition
 from dlc.compiler.codegen.schedules.cpu.loops import loads
 from dlc.compiler.codegen.target import CpuTarget
-from dlc.compiler.panel import CHANNELS, DEPTH, Panel, row_of
+from dlc.compiler.panel import CHANNELS, DEPTH, panel_of
 
 _MARK = "dlc.panel"
 
 
-def mark(schedule: Schedule, loop: Any, panel: tuple[int, int]) -> None:
-    """Marks the outermost loop of the products of a panel of (rows, columns)."""
-    schedule.annotate(loop, _MARK, panel[0] * 4096 + panel[1])
+def mark(schedule: Schedule, loop: Any, panel: tuple[int, int], halves: int = 2) -> None:
+    """Marks the outermost loop of the products of a panel of (rows, columns), of which one half of the channels may be missing."""
+    schedule.annotate(loop, _MARK, (halves * 4096 + panel[0]) * 4096 + panel[1])
 
 
 def way_of(target: CpuTarget) -> Way:
@@ -33,11 +33,6 @@ def way_of(target: CpuTarget) -> Way:
     if "amx-bf16" in target.features:
         return "tiles"
     return "dots" if "avx512bf16" in target.features else "widened"
-
-
-def panel_of(high: int, wide: int) -> Panel:
-    """The panel of these sizes."""
-    return Panel(high, wide, (wide,)) if high > 1 else row_of(wide)
 
 
 def insert_panels(function: Any, target: CpuTarget) -> Any:
@@ -65,7 +60,8 @@ class _Call:
 
     def __init__(self, loop: Any, given: Sequence[Any]) -> None:
         self.given = given
-        high, wide = divmod(int(loop.annotations[_MARK]), 4096)
+        outer, wide = divmod(int(loop.annotations[_MARK]), 4096)
+        halves, high = divmod(outer, 4096)
         inner: list[Any] = []
         tvm_ffi.structural_walk(loop, (tirx.For, inner.append))
         realizes: list[Any] = []
@@ -79,8 +75,17 @@ class _Call:
         reads = loads(self.store.value)
         self.weight = next(r for r in reads if len(r.source.ty.shape) == 5)
         self.pixel = next(r for r in reads if not r.source.same_as(self.weight.source) and not self._is_sum(r))
-        _, rows, taps, chunks, _ = (int(e) for e in self.weight.source.ty.shape)
-        self.sums = Sums(panel_of(high, wide), rows, taps, chunks)
+        _, _, taps, chunks, _ = (int(e) for e in self.weight.source.ty.shape)
+        rows = self._turns(realize.iter_values[4], inner)
+        adds = realize.block.init is None  # zeros have been put there
+        self.sums = Sums(panel_of(high, wide), rows, taps, chunks, adds, halves)
+
+    @staticmethod
+    def _turns(value: Any, loops: Sequence[Any]) -> int:
+        """How many values an axis has in the marked loops."""
+        ends = [{own.loop_var: own.extent - 1 if last else _ZERO for own in loops} for last in (True, False)]
+        far, near = (substitute(value, end) for end in ends)
+        return int(sym.Analyzer().simplify(far - near)) + 1
 
     def _is_sum(self, load: Any) -> bool:
         return bool(load.source.same_as(self.store.buffer))
@@ -122,13 +127,13 @@ class _Call:
         # the last two are not used: TVM keeps of a tensor what lies between the elements that are named
         call = tirx.Evaluate(tirx.call_extern("void", sums.symbol, *arguments))
         pixels = self._region(pixel.source, self._at(pixel.indices)[:-1], far[:-1])
-        reads, writes = [pixels, _whole(weight.source)], [self._region(self.store.buffer, results, end)]
+        reads, writes = [pixels, whole(weight.source)], [self._region(self.store.buffer, results, end)]
         return SBlockRealize([], True, SBlock([], reads, writes, f"{self.block_name}_panel", call))
 
     def _region(self, tensor: Any, first: Sequence[Any], last: Sequence[Any]) -> Any:
         """What lies between two elements, along all of the axes that they do not name; of a tensor of the caller's, all."""
         if any(tensor.same_as(parameter) for parameter in self.given):
-            return _whole(tensor)
+            return whole(tensor)
         simplify = sym.Analyzer().simplify
         pairs = zip(first, last, strict=True)
         ranges = [Range.from_min_extent(low, simplify(high - low + 1)) for low, high in pairs]
@@ -144,7 +149,8 @@ def address(tensor: Any, indices: Sequence[Any]) -> Any:
     return tirx.address_of(tirx.BufferLoad(tensor, list(indices)))
 
 
-def _whole(tensor: Any) -> Any:
+def whole(tensor: Any) -> Any:
+    """All of a tensor."""
     return tirx.BufferRegion(tensor, [Range.from_min_extent(_ZERO, e) for e in tensor.ty.shape])
 
 

@@ -18,6 +18,7 @@ from dlc.compiler.codegen.prefetch import insert_prefetches
 from dlc.compiler.codegen.schedules.base import KernelBlocks, ScheduleRule
 from dlc.compiler.codegen.schedules.cpu import rules
 from dlc.compiler.codegen.target import CpuTarget, CudaTarget
+from dlc.compiler.codegen.turning import insert_turns
 from dlc.compiler.codegen.unchecked import UncheckedSchedule
 
 
@@ -54,7 +55,7 @@ def schedule_kernel(
             f"{call.kernel.what}\n{schedule.mod['main'].script()}"
         )
     function = insert_gathers(insert_prefetches(guard_divisions(schedule.mod["main"])))
-    function = insert_panels(function, target)
+    function = insert_turns(insert_panels(function, target))
     if isinstance(cut, OneCore):
         function = on_one_core(function)
     return Scheduled(share_buffers(function, call.shared), type(rule).__name__, rule.differs_alone(schedule))

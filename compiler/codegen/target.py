@@ -192,6 +192,11 @@ class CpuTarget(Target):
             return 16 if "avx512f" in self.features else 8 if "avx2" in self.features else 4
         return 4
 
+    @property
+    def multiplies_pairs(self) -> bool:
+        """Whether there are instructions for products of pairs of bfloat16."""
+        return not self.features.isdisjoint(("avx512bf16", "amx-bf16"))
+
     @cached_property
     def registers(self) -> int:
         """Vector registers."""

@@ -175,6 +175,12 @@ class Lowering(Protocol):
     def panel_of_rows(self, rows: int | None) -> Panel:
         """The `Panel` of a product of matrices with so many rows, None where it is the symbolic batch."""
 
+    def pair(self, x: Expression, y: Expression) -> Expression:
+        """Two numbers rounded to bfloat16, in one uint32: x in its lower half."""
+
+    def half_of_pair(self, x: Expression, half: Expression) -> Expression:
+        """The number in the lower (0) or upper (1) half of such a uint32, as float32."""
+
     def copied(self, x: Tensor, copy: Callable[[Tensor], Tensor]) -> Tensor:
         """`copy(x)`, which moves elements and fills with zeros, in the form in which x is stored."""
 

@@ -2,7 +2,8 @@
 
 Matrix units and dot-product instructions for 16 bits take the factors of one output in pairs. A paired weight is
 [ceil(O/32), kh, taps, chunks, 1024]: for each block of 32 outputs, each kernel row and each tap the factors in chunks of 32,
-and in each chunk [2 halves of the block, 16 pairs, 16 outputs, 2]. Outputs and factors that are missing are zero.
+and in each chunk [2 halves of the block, 16 pairs, 16 outputs, 2]. Outputs and factors that are missing are zero. The elements
+are bfloat16, or pairs: a uint32 for both factors of a pair, the first in its lower half, where a program makes them (`ops.pairs`).
 
 Where neighbouring columns of the image follow each other in memory (no groups, no dilation across), a tap is a whole kernel
 row: kw·I factors in one. Else there is a tap for each kernel column. What is multiplied by missing factors is whatever lies
@@ -11,7 +12,7 @@ behind in the image, so an infinity there makes NaN of its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ def can_pair(convolution: Conv2d, inputs: int) -> bool:
         return False
     groups = convolution.groups
     return joins_columns(convolution) or (
-        inputs // groups % DEPTH == 0 and convolution.channels // groups % CHANNELS == 0
+        2 * inputs >= groups * DEPTH and convolution.channels // groups % CHANNELS == 0
     )
 
 
@@ -84,43 +85,65 @@ def linear_layout(features: int, width: int, image: tuple[int, ...] = ()) -> Lay
     return paired_layout(first, (features, width), features, (1, 1), width)
 
 
-def _factors(weight: np.ndarray, channels: int) -> np.ndarray:
+def paired_type(channels: int, kernel: Pair, factors: int) -> TensorType:
+    """The type of a paired weight whose elements are pairs."""
+    *outer, chunk = paired_shape(channels, kernel, factors)
+    return TensorType((*outer, chunk // 2), DType.UINT32)
+
+
+def unpaired(weight: np.ndarray, channels: int) -> np.ndarray:
     """[O, kernel rows, taps, chunks·32] of a paired weight, as float32."""
+    if weight.dtype == np.uint32:
+        weight = np.ascontiguousarray(weight).astype("<u4").view("<u2").view(DType.BFLOAT16.numpy)
     blocks, height, taps, chunks, _ = weight.shape
     split = widened(weight).reshape(blocks, height, taps, chunks, 2, DEPTH // 2, CHANNELS // 2, 2)
     return split.transpose(0, 4, 6, 1, 2, 3, 5, 7).reshape(blocks * CHANNELS, height, taps, chunks * DEPTH)[:channels]
 
 
-def _check(weight: TensorType, expected: tuple[int, ...], x: TensorType) -> None:
+def check_paired(weight: TensorType, expected: tuple[int, ...], x: TensorType) -> None:
+    """Raises ShapeError for what is not a paired weight of the shape `expected` (of bfloat16), or an operand of other factors."""
+    if weight.dtype is DType.UINT32:
+        expected = (*expected[:-1], expected[-1] // 2)
     if weight.shape != expected:
         raise ShapeError(f"the paired weight is {show(weight.shape)}; expected {show(expected)}")
-    if not x.dtype.is_reduced or weight.dtype is not x.dtype:
+    if not x.dtype.is_reduced or weight.dtype not in (x.dtype, DType.UINT32):
         raise ShapeError(f"paired factors have 16 bits, not {x.dtype} and {weight.dtype}")
 
 
-def _products(
-    t: Lowering, shape: tuple[Any, ...], pixel: Any, weight: Tensor, panel: Panel, across: int, inside: int, group: int
-) -> Tensor:
-    """Σ pixel(n, y, x, i, j, k, first channel) · weight: the block that becomes a call for each panel.
+Pixel = Callable[[Any, Any, Any, Any, Any, Any, Any], Any]
+"""The factor of the result's image, row, column and channel, and of a kernel row, a tap and a factor of it."""
 
-    `across` is how many channels of an image lie side by side, `inside` how many factors one tap has, `group` how many
-    outputs share their inputs.
-    """
+
+def products(t: Lowering, shape: tuple[Any, ...], pixel: Pixel, weight: Tensor, panel: Panel, channels: int) -> Tensor:
+    """Σ pixel(n, y, x, o, i, j, k) · weight: the block that becomes a call for each panel. `channels` are not missing."""
     _, height, taps, chunks, _ = (int(e) for e in weight.shape)
     i, j, k = (t.reduce_axis(e, name) for e, name in ((height, "kh"), (taps, "kw"), (chunks * DEPTH, "k")))
 
     def element(n: Any, y: Any, x: Any, o: Any) -> Any:
-        lane, factor = o % CHANNELS, k % DEPTH
-        half = CHANNELS // 2
-        place = lane // half * (CHUNK // 2) + factor // 2 * CHANNELS + lane % half * 2 + factor % 2
-        start = o // group * inside if group else 0
-        return t.sum(
-            pixel(n, y, x, i, j, k // across, start + k % across) * weight(o // CHANNELS, i, j, k // DEPTH, place),
-            [i, j, k],
-        )
+        return t.sum(pixel(n, y, x, o, i, j, k) * factor(t, weight, o, i, j, k), [i, j, k])
 
-    attributes = {"dlc.anchor": "paired", "dlc.high": panel.high, "dlc.wide": panel.wide}
+    attributes = {
+        "dlc.anchor": "paired",
+        "dlc.high": panel.high,
+        "dlc.wide": panel.wide,
+        "dlc.halves": halves(channels),
+    }
     return t.compute(shape, element, "products", attributes)
+
+
+def halves(channels: int) -> int:
+    """Halves of blocks that have channels."""
+    return 1 if channels <= CHANNELS // 2 else 2
+
+
+def factor(t: Lowering, weight: Tensor, o: Any, i: Any, j: Any, k: Any) -> Any:
+    """The factor k of an output, a kernel row and a tap, of a paired weight."""
+    size = int(weight.shape[4])
+    lane, own = o % CHANNELS, k % DEPTH
+    half = CHANNELS // 2
+    place = lane // half * (CHUNK // 2) + own // 2 * CHANNELS + lane % half * 2 + own % 2
+    read = weight(o // CHANNELS, i, j, k // DEPTH, place * size // CHUNK)
+    return read if size == CHUNK else t.half_of_pair(read, own % 2)
 
 
 @dataclass(frozen=True)
@@ -138,13 +161,13 @@ class PairedConv2d(Op):
     def infer(self, *operands: TensorType) -> TensorType:
         x, weight = operands
         inputs = static(x.shape[3:])[0]
-        _check(weight, self._shape(inputs), x)
+        check_paired(weight, self._shape(inputs), x)
         return self.of.infer(x, x.with_shape(*self.of.weight_shape(inputs)))
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
         x, weight = operands
         own, (height, width) = x.shape[3] // self.of.groups, self.of.kernel
-        factors = _factors(weight, self.of.channels)
+        factors = unpaired(weight, self.of.channels)
         taken = width * own if joins_columns(self.of) else own
         canonical = factors[..., :taken].reshape(self.of.channels, height, width, own).transpose(0, 3, 1, 2)
         return self.of.reference(widened(x), canonical)
@@ -161,10 +184,10 @@ class PairedConv2d(Op):
         whole = t.panel_of_whole_rows(rows, columns) if flat else None
         if whole is not None:
 
-            def point(n: Any, y: Any, p: Any, i: Any, j: Any, k: Any, c: Any) -> Any:
-                return x(n, p // columns, p % columns, c)
+            def point(n: Any, y: Any, p: Any, o: Any, i: Any, j: Any, k: Any) -> Any:
+                return x(n, p // columns, p % columns, k)
 
-            one_row = _products(t, (x.shape[0], 1, rows * columns, deep), point, weight, whole, inputs, 0, 0)
+            one_row = products(t, (x.shape[0], 1, rows * columns, deep), point, weight, whole, of.channels)
             return t.compute(
                 (x.shape[0], rows, columns, of.channels),
                 lambda n, y, column, o: one_row(n, 0, y * columns + column, o),
@@ -174,20 +197,22 @@ class PairedConv2d(Op):
         panel = t.panel(rows, columns)
         high, wide = round_up(rows, panel.high), round_up(columns, panel.wide)
         joined, own = joins_columns(of), inputs // of.groups
+        further = (taps - 1) * of.dilation[1] + (inputs - own + depth - 1) // inputs  # chunks end in a column behind
         reach = (
             (high - 1) * down + (height - 1) * of.dilation[0] + 1,
-            (wide - 1) * across + ((depth - 1) // inputs if joined else (taps - 1) * of.dilation[1]) + 1,
+            (wide - 1) * across + further + 1,
         )
         image = t.copied(x, lambda bits: padded_image(t, bits, of.padding[:2], reach))
+        group = of.channels // of.groups
 
-        def pixel(n: Any, y: Any, column: Any, i: Any, j: Any, further: Any, c: Any) -> Any:
-            return image(n, y * down + i * of.dilation[0], column * across + j * of.dilation[1] + further, c)
+        def pixel(n: Any, y: Any, column: Any, o: Any, i: Any, j: Any, k: Any) -> Any:
+            row, first = y * down + i * of.dilation[0], column * across + j * of.dilation[1]
+            if joined:
+                return image(n, row, first + k // inputs, k % inputs)
+            channel = o // group * own + k
+            return image(n, row, first + channel // inputs, channel % inputs)
 
-        shape = (x.shape[0], high, wide, deep)
-        if joined:
-            result = _products(t, shape, pixel, weight, panel, inputs, 0, 0)
-        else:
-            result = _products(t, shape, pixel, weight, panel, own, own, of.channels // of.groups)
+        result = products(t, (x.shape[0], high, wide, deep), pixel, weight, panel, of.channels)
         return cropped(t, result, (x.shape[0], rows, columns, of.channels), always=True)
 
     @classmethod
@@ -208,12 +233,12 @@ class PairedLinear(Op):
         x, weight = operands
         if x.rank != 2:
             raise ShapeError(f"the operand is {show(x.shape)}; expected [N, features]")
-        _check(weight, paired_shape(self.features, (1, 1), static(x.shape[1:])[0]), x)
+        check_paired(weight, paired_shape(self.features, (1, 1), static(x.shape[1:])[0]), x)
         return x.sums(x.shape[0], self.features)
 
     def reference(self, *operands: np.ndarray) -> np.ndarray:
         x, weight = operands
-        canonical = _factors(weight, self.features).reshape(self.features, -1)[:, : x.shape[1]]
+        canonical = unpaired(weight, self.features).reshape(self.features, -1)[:, : x.shape[1]]
         return Linear(self.features).reference(widened(x), np.ascontiguousarray(canonical))
 
     def lower(self, t: Lowering, *operands: Tensor) -> Tensor:
@@ -235,11 +260,11 @@ class PairedLinear(Op):
         if not whole or depth > inputs:
             x = t.copied(x, padded)
 
-        def row(n: Any, y: Any, p: Any, i: Any, j: Any, further: Any, c: Any) -> Any:
-            return x(p, c)
+        def row(n: Any, y: Any, p: Any, o: Any, i: Any, j: Any, k: Any) -> Any:
+            return x(p, k)
 
         deep = int(weight.shape[0]) * CHANNELS
-        result = _products(t, (1, 1, high, deep), row, weight, panel, depth, 0, 0)
+        result = products(t, (1, 1, high, deep), row, weight, panel, self.features)
         return t.compute((count, self.features), lambda n, o: result(0, 0, n, o), "unfolded", {"dlc.part": "crop"})
 
     @classmethod

@@ -3,6 +3,7 @@
 from dlc.compiler.passes.fold import FoldConstants
 from dlc.compiler.passes.fuse import Fuse, Kernel
 from dlc.compiler.passes.pack_weights import PackWeights
+from dlc.compiler.passes.pair_products import PairProducts
 from dlc.compiler.passes.pair_weights import PairWeights
 from dlc.compiler.passes.recompute import Recompute
 from dlc.compiler.passes.reduce_precision import ReducePrecision
@@ -15,6 +16,7 @@ __all__ = [
     "Fuse",
     "Kernel",
     "PackWeights",
+    "PairProducts",
     "PairWeights",
     "Recompute",
     "ReducePrecision",

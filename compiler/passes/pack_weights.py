@@ -31,6 +31,7 @@ def weight_block(lanes: int, channels: int) -> int:
 class PackWeights:
     """Weights [O, …] become [ceil(O / block), …, block], by the vector width: `lanes` float32 numbers.
 
+    `block` is the number of output channels that lie side by side, 0: as many as suit the layer.
     With one lane (GPUs) blocks are single channels: [O, kh, kw, I, 1], so that channels lie side by side as in images.
 
     A linear layer behind a flattening gets its columns in the order in which the image lies in memory; the flattening
@@ -39,6 +40,7 @@ class PackWeights:
     """
 
     lanes: int
+    block: int = 0
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph over packed parameters."""
@@ -64,9 +66,9 @@ class PackWeights:
     def _layout(self, user: Value) -> Layout | None:
         op = user.op
         if isinstance(op, Conv2d):
-            return _convolution_layout(op, user.operands[1].type, self.lanes)
+            return _convolution_layout(op, user.operands[1].type, self.lanes, self.block)
         assert isinstance(op, Linear)
-        return _linear_layout(op, user.operands, self.lanes)
+        return _linear_layout(op, user.operands, self.lanes, self.block)
 
 
 def _kind(user: Value) -> object:
@@ -99,11 +101,11 @@ def _flattens(value: Value) -> bool:
     return isinstance(value.op, Flatten)
 
 
-def _convolution_layout(op: Conv2d, weight: TensorType, lanes: int) -> Layout | None:
+def _convolution_layout(op: Conv2d, weight: TensorType, lanes: int, block: int) -> Layout | None:
     channels, inputs, height, width = _sizes(weight.shape)
     if lanes == 1 and height * width == 1:
         return None
-    block = weight_block(lanes, channels // op.groups) if lanes > 1 else 1
+    block = block or (weight_block(lanes, channels // op.groups) if lanes > 1 else 1)
     if op.groups > 1 and (channels // op.groups) % block:
         return None
     blocks = -(-channels // block)
@@ -117,7 +119,7 @@ def _convolution_layout(op: Conv2d, weight: TensorType, lanes: int) -> Layout | 
     )
 
 
-def _linear_layout(op: Linear, operands: Sequence[Value], lanes: int) -> Layout | None:
+def _linear_layout(op: Linear, operands: Sequence[Value], lanes: int, block: int) -> Layout | None:
     features, width = _sizes(operands[1].type.shape)
     image = flattened_image(operands[0])
     if image:
@@ -128,7 +130,7 @@ def _linear_layout(op: Linear, operands: Sequence[Value], lanes: int) -> Layout 
         view, turned = (features, width), (1,)
     if lanes == 1:
         return Layout((features, width), view, view, view, (0, *turned), (features, width)) if image else None
-    block = weight_block(lanes, features)
+    block = block or weight_block(lanes, features)
     blocks = -(-features // block)
     order = (0, *(a + 1 for a in turned), 1)
     rest = view[1:]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from dlc.commands.options import JSON, MEMORY, MODEL, THREADS, emit_json, with_memory
+from dlc.commands.options import JSON, MEMORY, MODEL, STEP_PRECISION, THREADS, emit_json, with_options
 
 
 @click.command(name="bench")
@@ -18,6 +18,7 @@ from dlc.commands.options import JSON, MEMORY, MODEL, THREADS, emit_json, with_m
 @click.option("--train", is_flag=True, help="Measure a training step of a recipe of the spec, on random samples.")
 @click.option("--recipe", help="With --train: a train section of the file; default: the first.")
 @MEMORY
+@STEP_PRECISION
 @THREADS
 @JSON
 def command(
@@ -29,6 +30,7 @@ def command(
     train: bool,
     recipe: str | None,
     memory: str | None,
+    precision: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -40,6 +42,8 @@ def command(
         raise click.UsageError("--recipe is about --train, which is not given")
     if memory is not None and not train:
         raise click.UsageError("--memory is about --train, which is not given")
+    if precision is not None and not train:
+        raise click.UsageError("--precision is about --train, which is not given")
     if train and (model is not None or batch is not None):
         raise click.UsageError(
             "--train measures a recipe, which has its own model and batch: leave --model and --batch"
@@ -49,7 +53,7 @@ def command(
             result = benching.bench_step(
                 model_file,
                 recipe=recipe,
-                settings=with_memory((), memory),
+                settings=with_options((), memory, precision),
                 seconds=seconds,
                 layers=layers,
                 threads=threads,

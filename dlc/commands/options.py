@@ -49,6 +49,11 @@ PRECISION = click.option(
     show_default=True,
     help="Of weights and products; sums stay fp32.",
 )
+STEP_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    help="Of the products' factors in training; weights and sums stay fp32. Sets train.precision.",
+)
 BATCH = click.option("--batch", type=click.IntRange(min=1), help="Number of samples per call.")
 TARGET = click.option(
     "--target", default="cpu", show_default=True, help="cpu, x86-64-v3, cuda, cuda:sm_90 … (see dlc targets)."
@@ -77,6 +82,7 @@ def emit_json(result: dict[str, Any]) -> None:
     click.echo(json.dumps(result))
 
 
-def with_memory(settings: tuple[str, ...], memory: str | None) -> tuple[str, ...]:
-    """The settings with what `--memory` says."""
-    return settings if memory is None else (*settings, f"train.memory={memory}")
+def with_options(settings: tuple[str, ...], memory: str | None, precision: str | None) -> tuple[str, ...]:
+    """The settings with what `--memory` and `--precision` say."""
+    given = {"memory": memory, "precision": precision}
+    return (*settings, *(f"train.{name}={value}" for name, value in given.items() if value is not None))

@@ -7,7 +7,18 @@ from typing import Any
 
 import rich_click as click
 
-from dlc.commands.options import DATA, JSON, MEMORY, NO_CACHE, SETTINGS, SPEC, THREADS, emit_json, with_memory
+from dlc.commands.options import (
+    DATA,
+    JSON,
+    MEMORY,
+    NO_CACHE,
+    SETTINGS,
+    SPEC,
+    STEP_PRECISION,
+    THREADS,
+    emit_json,
+    with_options,
+)
 
 
 @click.command(name="train")
@@ -20,6 +31,7 @@ from dlc.commands.options import DATA, JSON, MEMORY, NO_CACHE, SETTINGS, SPEC, T
 @DATA
 @SETTINGS
 @MEMORY
+@STEP_PRECISION
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the directory, bit for bit.")
 @click.option(
     "--target", default="cpu", show_default=True, help="What trains: cpu, cuda or cuda:sm_90 (see dlc targets)."
@@ -38,6 +50,7 @@ def command(
     data: Path | None,
     settings: tuple[str, ...],
     memory: str | None,
+    precision: str | None,
     resume: bool,
     target: str,
     threads: int | None,
@@ -48,7 +61,7 @@ def command(
     """Train a model by a recipe of the file and compile the best weights."""
     from dlc import api
 
-    settings = with_memory(settings, memory)
+    settings = with_options(settings, memory, precision)
     options: dict[str, Any] = {
         "data": data,
         "resume": resume,

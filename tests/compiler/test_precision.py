@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -104,6 +105,46 @@ def test_a_step_rounds_factors_as_torch_does_by_hand(tmp_path: Path, compiled: b
         np.testing.assert_allclose(got[name], array, rtol=2e-3, atol=2e-5, err_msg=name)
         if name.endswith("weight"):
             assert not np.array_equal(got[name], start[name])
+
+
+WIDE = """
+model Wide {
+    input image: [3, 11, 9]
+    image -> c1: conv(40, 3, pad=1) -> tanh -> c2: conv(64, 3, stride=2, pad=1) -> tanh -> c3: conv(64, 3, groups=2) -> tanh
+          -> c4: conv(33, 1, stride=2) -> tanh -> flatten -> out: linear(5) -> output y
+}
+"""
+
+
+def test_a_step_of_odd_sizes_strides_and_groups_rounds_as_torch_does_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "wide.dlspec"
+    path.write_text(WIDE + SPEC[SPEC.index("data digits") :].replace("Small", "Wide"))
+    recipe = recipe_of(path)
+    r = np.random.default_rng(0)
+    images, labels = r.normal(size=(6, 3, 11, 9)).astype(np.float32), r.integers(0, 5, 6).astype(np.int32)
+    session = TrainingSession(recipe)
+    start = {**initial_weights(recipe.network, recipe), **initial_state(recipe)}
+    w = {name: torch.tensor(array, requires_grad=True) for name, array in start.items()}
+
+    hidden = torch.tensor(images)
+    for name, options in (
+        ("c1", {"padding": 1}), ("c2", {"stride": 2, "padding": 1}), ("c3", {"groups": 2}), ("c4", {"stride": 2}),
+    ):  # fmt: skip
+        product = Product.apply(partial(torch.nn.functional.conv2d, **options), hidden, w[f"{name}.weight"])
+        hidden = torch.tanh(product + w[f"{name}.bias"][:, None, None])
+    scores = Product.apply(torch.nn.functional.linear, hidden.flatten(1), w["out.weight"]) + w["out.bias"]
+    torch.nn.functional.cross_entropy(scores, torch.tensor(labels).long()).backward()
+    feeds = {"image": images, "train.labels": labels, "train.rate.0": np.float32(0.5)}
+    feeds |= {"train.step": np.uint32(0), "train.seed": np.uint32(0)}
+    session.step.run({s.name: feeds[s.name] for s in session.step.program.inputs})
+
+    layouts = {s.name: s.layout for s in session.step.program.weights}
+    for name, value in w.items():
+        array, layout = session.arrays[name], layouts[name]
+        moved = (array if layout is None else layout.unpack(array)) - start[name]
+        expected = -0.5 * value.grad.numpy()
+        # a sum that falls on the other side of a tie when it is rounded moves what follows by 2^-8 of it
+        np.testing.assert_allclose(moved, expected, atol=6e-3 * np.abs(expected).max(), err_msg=name)
 
 
 def test_bf16_is_a_word_for_bfloat16(tmp_path: Path) -> None:

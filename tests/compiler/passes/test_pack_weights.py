@@ -31,6 +31,15 @@ def test_packed_weights_compute_the_same(image, weight, random, same, lanes):
     same(before, PackWeights(lanes)(before), weights_of(before, random))
 
 
+def test_blocks_may_be_given(image, weight, random, same):
+    before = network(image, weight)
+
+    after = PackWeights(16, 32)(before)
+
+    same(before, after, weights_of(before, random))
+    assert {v.type.shape[-1] for v in after.parameters if v.op.layout} == {32}
+
+
 def test_what_packing_does_to_a_network(image, weight, change):
     before = network(image, weight)
 

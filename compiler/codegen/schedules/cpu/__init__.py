@@ -12,6 +12,12 @@ def rules() -> tuple[ScheduleRule, ...]:
     from dlc.compiler.codegen.schedules.cpu.linear import LinearRule, LinearWeightGradientRule
     from dlc.compiler.codegen.schedules.cpu.linear_input_gradient import LinearInputGradientRule
     from dlc.compiler.codegen.schedules.cpu.paired import PairedRule
+    from dlc.compiler.codegen.schedules.cpu.pairs import (
+        PairedGradientRule,
+        PairPixelsRule,
+        PairWeightRule,
+        PlanesRule,
+    )
     from dlc.compiler.codegen.schedules.cpu.pooling import PoolRule
     from dlc.compiler.codegen.schedules.cpu.reduction import ReductionRule
     from dlc.compiler.codegen.schedules.cpu.warp import WarpRule
@@ -22,6 +28,10 @@ def rules() -> tuple[ScheduleRule, ...]:
     return (
         ConvolutionRule(),
         PairedRule(),
+        PairedGradientRule(),
+        PairPixelsRule(),
+        PairWeightRule(),
+        PlanesRule(),
         WinogradRule(),
         WinogradWeightsRule(),
         WinogradGradientRule(),

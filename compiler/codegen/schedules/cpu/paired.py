@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from tvm.s_tir import Schedule
 
-from dlc.compiler.codegen.panels import mark, panel_of
+from dlc.compiler.codegen.panels import mark
 from dlc.compiler.codegen.schedules.base import Block, KernelBlocks, ScheduleRule, inline
 from dlc.compiler.codegen.schedules.cpu.convolution import schedule_copy, split_channels, vectorize_channels
 from dlc.compiler.codegen.schedules.cpu.elementwise import schedule_map
 from dlc.compiler.codegen.schedules.cpu.loops import WORTH_SHARING, divisors, extent, product
 from dlc.compiler.codegen.target import CpuTarget
-from dlc.compiler.panel import CHANNELS, DEPTH, Panel
+from dlc.compiler.panel import CHANNELS, DEPTH, Panel, panel_of
 
 GHZ = 2.0
 """Cycles of a nanosecond, for estimates."""
@@ -87,7 +87,7 @@ def _schedule(
     task = schedule.fuse(*outer)
     schedule.compute_at(main, at, preserve_unit_loops=True)
     own = schedule.get_loops(main)
-    mark(schedule, own[-7], (panel.high, panel.wide))
+    mark(schedule, own[-7], (panel.high, panel.wide), int(anchor.attributes["dlc.halves"]))
     if copy is not None:
         block = schedule.get_sblock(copy.name)
         if matrix:

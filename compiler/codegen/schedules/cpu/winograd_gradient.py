@@ -63,7 +63,7 @@ class WinogradGradientRule(ScheduleRule):
             schedule.parallel(task)
         schedule.decompose_reduction(products, turn)
         if tasks.parts > 1:
-            _schedule_total(schedule, parts["parts"], target)
+            schedule_total(schedule, parts["parts"], target)
         for block in last:
             schedule_map(schedule, block, target)
         return True
@@ -163,7 +163,7 @@ def _schedule_tiles(schedule: Schedule, parts: Mapping[str, str], name: str, tur
         flatten(schedule, block, own)
 
 
-def _schedule_total(schedule: Schedule, name: str, target: CpuTarget) -> None:
+def schedule_total(schedule: Schedule, name: str, target: CpuTarget) -> None:
     """The parts' sums added up, in the order of the parts."""
     block = schedule.get_sblock(name)
     spatial, reduced = spatial_and_reduced(schedule, block)
