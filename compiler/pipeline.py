@@ -33,12 +33,11 @@ from dlc.compiler.passes import (
     WinogradGradient,
 )
 from dlc.compiler.passes.winograd import streams_weights
-from dlc.compiler.precision import SHORT, factor_type
+from dlc.compiler.precision import Precision, in_precision, narrowed, precision_named, rounded_weights
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
 from dlc.compiler.watching import Watched, build_watch
-from dlc.runtime.arrays import element_type
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
@@ -64,7 +63,7 @@ def compile_inference(
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
-    `weights` are canonical, by name; `precision` is that of the factors of products. Returns the compiled graph and its weights in
+    `weights` are canonical, by name; `precision` is that of the factors of products (see `compiler.precision`). Returns the compiled graph and its weights in
     the form that the kernels read, but for those with a transform (see `runtime.transformed`).
     """
     made = folding(network)
@@ -81,10 +80,13 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    batches, dtype = planned_batches(batch), precision_of(precision, target)
+    batches, chosen = planned_batches(batch), precision_of(precision, target)
     graph, constants = folded_graph(network, weights, target, batch, precision, options.choices)
     graph = packed(graph, target)
-    if dtype is DType.FLOAT32 and isinstance(target, CpuTarget):
+    if chosen.is_rounded:
+        graph = in_precision(graph, chosen.name, weights_ahead=True)
+        constants = rounded_weights(graph, constants)
+    if chosen.is_exact and isinstance(target, CpuTarget):
         streamed, forms = None, {}
         if options.choices:  # a convolution has one name, before and after its weights are packed
             built = Simplify()(build_inference(network))
@@ -109,14 +111,14 @@ def compile_program(
 
     What the cache knows is not compiled again.
     """
-    dtype = precision_of(precision, target).value
-    known = recall(network, target, batch, dtype, options)
+    name = precision_of(precision, target).name
+    known = recall(network, target, batch, name, options)
     if known is not None:
         return known, _packed(known.program, weights)
     compiled, packed = compile_folded(network, weights, target, batch=batch, precision=precision, options=options)
     choices = {name: str(choice) for name, choice in sorted(compiled.choices.items())}
     made = Kept(compiled.program, compiled.library(), choices)
-    keep(network, target, batch, dtype, options, made)
+    keep(network, target, batch, name, options, made)
     return made, packed
 
 
@@ -128,22 +130,24 @@ def folded_graph(
     precision: str = "float32",
     choices: Choices = MODEL,
 ) -> tuple[Graph, dict[str, np.ndarray]]:
-    """The graph of a network whose batch norms are folded, in its precision, and the weights that it reads.
+    """The graph of a network whose batch norms are folded, with the element types of its precision, and the weights that it reads.
 
     In float32, with those convolutions by tiles whose weights are better transformed once.
     """
-    dtype = precision_of(precision, target)
-    if dtype is DType.FLOAT32:
+    chosen = precision_of(precision, target)
+    if chosen.dtype is DType.FLOAT32:
         built = build_inference(network)
         return fold(with_winograd(built, target, planned_batches(batch), choices, constant=True), weights)
     graph, constants = fold(build_inference(network), weights)
-    graph = ReducePrecision(dtype)(graph)
-    return (PairWeights()(graph) if isinstance(target, CpuTarget) else graph), constants
+    if isinstance(target, CpuTarget):
+        return PairWeights()(ReducePrecision(chosen.dtype)(graph)), constants
+    return ReducePrecision(chosen.dtype, shortcuts=True)(graph), constants
 
 
-def precision_of(word: str, target: AnyTarget) -> DType:
-    """The element type of the factors of a network's products. Raises DlcError where the target does not have it."""
-    return factor_type(word, target.name, target.precisions)
+def precision_of(word: str, target: AnyTarget) -> Precision:
+    """How the products of a network for a target take their factors. Raises DlcError where the target cannot do so."""
+    known = {t.name: t.precisions for t in (CpuTarget("cpu"), CudaTarget("cuda"), target)}
+    return precision_named(word, target.name, known)
 
 
 def planned_batches(batch: int | None) -> tuple[int, ...]:
@@ -228,7 +232,7 @@ def _packed(program: Program, weights: Weights) -> dict[str, np.ndarray]:
     specs = [spec for spec in program.weights if spec.transform is None]
 
     def one(spec: WeightSpec) -> np.ndarray:
-        array = np.asarray(weights[spec.name]).astype(element_type(spec.dtype), copy=False)
+        array = narrowed(np.asarray(weights[spec.name]), spec.dtype, spec.name)
         return array if spec.layout is None else spec.layout.pack(array)
 
     with ThreadPoolExecutor(available()) as pool:
@@ -276,7 +280,7 @@ def make_artifact(
         source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
-        precision=SHORT.get(precision, precision),
+        precision=precision_of(precision, target).name,
         tuning=program.choices,
     )
     return Artifact(manifest, program.code, stored, tuple(variants))

@@ -174,8 +174,8 @@ def compile(
 
     `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
     number of samples per call; without, any number runs. `sizes` are heights and widths of images: a program is compiled
-    for each, by default for the one in the spec. `precision` is that of weights and products: "float32", or "bf16", with sums
-    still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is off. What `dlc tune` measured goes
+    for each, by default for the one in the spec. `precision` is that of weights and products: "float32", "bf16", for GPUs "tf32"
+    and "fp16" too, with sums still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is off. What `dlc tune` measured goes
     before the cost models, unless `tuning` is off; it may name a database. Raises DlcError for mistakes in the spec,
     RuntimeFault for weights that do not fit.
     """

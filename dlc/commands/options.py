@@ -44,10 +44,10 @@ DATA = click.option("--data", type=click.Path(path_type=Path), help="Directory o
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all cores.")
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16", "float32", "bfloat16", "float16"]),
     default="fp32",
     show_default=True,
-    help="Of weights and products; sums stay fp32.",
+    help="Of weights and products; sums stay fp32. tf32 and fp16 are for CUDA.",
 )
 BATCH = click.option("--batch", type=click.IntRange(min=1), help="Number of samples per call.")
 TARGET = click.option(
