@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import ml_dtypes
 import msgspec
 import numpy as np
 import pytest
