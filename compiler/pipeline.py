@@ -25,6 +25,7 @@ from dlc.compiler.network import Network, inference_form
 from dlc.compiler.passes import (
     FoldConstants,
     Fuse,
+    NarrowFactors,
     PackWeights,
     PairWeights,
     ReducePrecision,
@@ -199,11 +200,11 @@ def with_winograd(
 
     With `constant` weights, before they are packed: with those convolutions alone whose weights are better transformed once.
     Where weights are `trained`, their gradients may come by tiles too. `choices` go before the model; `streamed` says that weights
-    come from memory at every call, None: where the graph's are many.
+    come from memory at every call, None: where the graph's are many. For GPUs, without tiles, and with factors of bfloat16 as such.
     """
     graph = Simplify()(graph)
     if not isinstance(target, CpuTarget):
-        return graph
+        return NarrowFactors()(graph) if target.multiplies_by_tensor_cores else graph
     graph = Winograd(target.machine, batches, constant, choices=choices, trained=trained, streamed=streamed)(graph)
     return WinogradGradient(target.machine, batches[0])(graph) if trained else graph
 

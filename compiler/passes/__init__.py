@@ -2,6 +2,7 @@
 
 from dlc.compiler.passes.fold import FoldConstants
 from dlc.compiler.passes.fuse import Fuse, Kernel
+from dlc.compiler.passes.narrow_factors import NarrowFactors
 from dlc.compiler.passes.pack_weights import PackWeights
 from dlc.compiler.passes.pair_weights import PairWeights
 from dlc.compiler.passes.recompute import Recompute
@@ -14,6 +15,7 @@ __all__ = [
     "FoldConstants",
     "Fuse",
     "Kernel",
+    "NarrowFactors",
     "PackWeights",
     "PairWeights",
     "Recompute",

@@ -249,7 +249,7 @@ class _Fusing:
 
     def _beside(self, value: Value) -> _Group | None:
         """The kernel of a contraction that a rounding of its result may belong to, as a second result."""
-        if not self.options.rounds_beside or not isinstance(value.op, Round):
+        if not self.options.rounds_beside or not (isinstance(value.op, Round) or narrows(value)):
             return None
         group = self.groups.get(value.operands[0])
         if group is None or group.anchor is None or group.anchor.op.fusion is not Fusion.CONTRACTION:

@@ -97,6 +97,7 @@ def test_products_of_small_networks_use_tensor_cores_only_where_tf32_is_allowed(
     check_products(inference(spec, model), "Product")
     check_products(inference(spec, model, "tf32"), "ProductTf32")
     check_products(step(tmp_path, spec, model, "tf32"), "ProductTf32")
+    check_products(step(tmp_path, spec, model, "bfloat16"), "ProductHalf")
 
 
 @pytest.mark.slow

@@ -20,8 +20,9 @@ from dlc.compiler.codegen.target import CudaTarget, Target
 from dlc.compiler.description import folded_weights
 from dlc.compiler.errors import DlcError
 from dlc.compiler.folding import folding
+from dlc.compiler.initial import initial_state, initial_weights
 from dlc.compiler.network import inference_form
-from dlc.compiler.pipeline import compile_inference, make_artifact, make_variant
+from dlc.compiler.pipeline import compile_inference, compile_training, make_artifact, make_variant, pack
 from dlc.compiler.sizes import at_sizes
 from dlc.runtime.arrays import aligned_copy
 from dlc.runtime.artifact import load_artifact
@@ -132,6 +133,60 @@ def test_numbers_are_those_of_the_formula_with_rounded_factors(
     assert found.dtype == np.float32
     assert np.median(difference) < 1e-6
     assert difference.max() < STEPS[precision]  # a sum near the middle between two numbers may be rounded to the other
+
+
+RECIPE = """
+model Tiny {
+    input image: [3, 9, 7]
+    image -> c1: conv(20, 3, pad=1, bias=false) -> batch_norm -> relu -> c2: conv(10, 3, stride=2) -> tanh
+          -> flatten -> f1: linear(5) -> output logits
+}
+data none { source npz }
+train Step {
+    model     Tiny
+    data      none
+    loss      cross_entropy
+    optimizer sgd(lr=0.1, momentum=0.9)
+    batch     5
+    epochs    1
+    precision PRECISION
+}
+"""
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_training_step_gives_the_processors_numbers(
+    precision: str, tmp_path: Path, emulated: Callable[[Compiled], Callable[[str], Callable[..., None]]]
+) -> None:
+    path = tmp_path / "tiny.dlspec"
+    path.write_text(RECIPE.replace("PRECISION", precision))
+    recipe = api.recipe_of(path)
+    weights = {**initial_weights(recipe.network, recipe), **initial_state(recipe)}
+    host, device = (compile_training(recipe, target, recipe.batch) for target in (Target.parse("cpu"), sm_90()))
+    program = msgspec.structs.replace(device.program, device="cpu")
+    held = [{n: aligned_copy(a) for n, a in pack(compiled, weights).items()} for compiled in (host, device)]
+    right = Executor(host.program, host.function, held[0])
+    found = Executor(program, emulated(device), held[1])
+    rng = np.random.default_rng(0)
+    inputs = {"image": rng.standard_normal((5, 3, 9, 7)).astype(np.float32), "train.rate.0": np.float32(0.1)}
+    inputs |= {
+        "train.labels": np.array([0, 4, 2, 2, 1], np.int32),
+        "train.step": np.uint32(0),
+        "train.seed": np.uint32(0),
+    }
+
+    for _ in range(2):
+        losses = [e.run({s.name: inputs[s.name] for s in e.program.inputs})["train.loss"] for e in (right, found)]
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    layouts = [{s.name: s.layout for s in p.weights} for p in (host.program, device.program)]
+    for name in weights:
+        one, other = (
+            a[name] if lay[name] is None else lay[name].unpack(a[name]) for a, lay in zip(held, layouts, strict=True)
+        )
+        scale = float(np.abs(one).max())
+        np.testing.assert_allclose(other, one, rtol=0, atol=STEPS[precision] / 4 * scale, err_msg=name)
+    products = {rule for name, rule in device.rules.items() if "conv2d" in name or "linear" in name}
+    assert products == {RULES[precision]}
 
 
 def test_what_lies_in_memory_between_kernels_has_16_bits(spec: Path) -> None:
