@@ -112,14 +112,15 @@ def compile_program(
 
     What the cache knows is not compiled again.
     """
-    name = precision_of(precision, target).name
-    known = recall(network, target, batch, name, options)
+    chosen = precision_of(precision, target)
+    known = None if chosen.is_rounded else recall(network, target, batch, chosen.name, options)
     if known is not None:
         return known, _packed(known.program, weights)
     compiled, packed = compile_folded(network, weights, target, batch=batch, precision=precision, options=options)
     choices = {name: str(choice) for name, choice in sorted(compiled.choices.items())}
     made = Kept(compiled.program, compiled.library(), choices)
-    keep(network, target, batch, name, options, made)
+    if not chosen.is_rounded:  # a program does not say which of its weights are rounded numbers
+        keep(network, target, batch, chosen.name, options, made)
     return made, packed
 
 

@@ -342,6 +342,11 @@ class CudaTarget(Target):
         """The compute capability that kernels are written for: the least one."""
         return self.architectures[0]
 
+    @property
+    def identity(self) -> tuple[str | float, ...]:
+        """All facts on which code for the target depends."""
+        return "cuda", *self.architectures, *self.host.identity
+
     def stored(self, dtype: DType) -> DType:
         """Truths lie in memory as bytes: TVM 0.27 writes vectors of them as words of 16 bits, which it reads as floats."""
         return DType.UINT8 if dtype is DType.BOOL else dtype

@@ -15,6 +15,7 @@ from torch.nn import functional as f
 import dlc
 from dlc import api
 from dlc.compiler.codegen import cuda
+from dlc.compiler.codegen.cache import BuildOptions, Cache
 from dlc.compiler.codegen.compiled import Compiled
 from dlc.compiler.codegen.target import CudaTarget, Target
 from dlc.compiler.description import folded_weights
@@ -276,3 +277,21 @@ def test_what_no_gpu_or_no_processor_can_do_is_refused(spec: Path) -> None:
             api.compile_to_file(spec, target=target, precision=precision, cache=False)
         assert caught.value.diagnostics[0].code == "E0869"
         assert "target cuda has" in (caught.value.diagnostics[0].help or "") or precision == "bf16"
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "fp16"])
+def test_machine_code_is_made_once_and_kept(
+    precision: str, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cuda.bindings.nvfatbin")
+    options, network = BuildOptions(Cache(tmp_path)), api.one_network(spec)
+    other = small_weights(spec)
+    made = make_artifact(network, other, sm_90(), precision=precision, options=options)
+    monkeypatch.setattr(cuda, "compile_source", lambda *_: pytest.fail("compiled again"))
+
+    again = make_artifact(network, other, sm_90(), precision=precision, options=options)
+    changed = make_artifact(network, api.fresh_weights(network), sm_90(), precision=precision, options=options)
+
+    assert again.code == made.code == changed.code
+    assert all(np.array_equal(again.weights[name], array) for name, array in made.weights.items())
+    assert not np.array_equal(changed.weights["f1.weight"], made.weights["f1.weight"])
