@@ -202,7 +202,7 @@ def main() -> None:
         for file in made.iterdir():
             if file.suffix in (".npz", ".gz"):
                 shutil.copy(file, options.folder)
-    for name in ("gpu_run.py", "gpu_torch.py", "gpu_chips.py"):
+    for name in ("gpu_run.py", "gpu_torch.py"):
         shutil.copy(Path(__file__).with_name(name), options.folder)
     total = sum(f.stat().st_size for f in options.folder.rglob("*") if f.is_file())
     print(f"{result.folder}: {total / 2**20:.1f} MiB; there: python {result.folder.name}/gpu_run.py")

@@ -24,10 +24,10 @@ if (HERE / "packages").is_dir():
 
 import gpu_torch  # noqa: E402
 import numpy as np  # noqa: E402
-from gpu_chips import peaks_of  # noqa: E402
 
 from dlc.runtime.arrays import aligned_copy, element_type  # noqa: E402
 from dlc.runtime.artifact import load_artifact  # noqa: E402
+from dlc.runtime.chips import peaks_of  # noqa: E402
 from dlc.runtime.device import cuda_device  # noqa: E402
 from dlc.runtime.plan import Program  # noqa: E402
 from dlc.runtime.session import executor_of  # noqa: E402
@@ -185,7 +185,7 @@ def kernels(rows: Sequence[Any], precision: str, most: int | None = None) -> lis
         facts = {"layer": row.layer, "what": row.what, "seconds": row.seconds, "flops": row.flops, "bytes": row.moved}
         if peaks:
             seconds = max(row.seconds, 1e-9)
-            compute, memory = row.flops / seconds / peaks[WORDS[precision]], row.moved / seconds / peaks["memory"]
+            compute, memory = row.flops / seconds / peaks[precision], row.moved / seconds / peaks["memory"]
             facts |= {
                 "of compute": round(compute, 4),
                 "of memory": round(memory, 4),

@@ -52,30 +52,6 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return importlib.import_module
 
 
-@pytest.mark.parametrize(
-    ("name", "half", "memory"),
-    [
-        ("NVIDIA A100-SXM4-40GB", 312e12, 1.555e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12, 2.039e12),
-        ("NVIDIA A100 80GB PCIe", 312e12, 1.935e12),
-        ("NVIDIA A100-PCIE-40GB", 312e12, 1.555e12),
-        ("NVIDIA H100 80GB HBM3", 989.4e12, 3.35e12),
-        ("NVIDIA H100 PCIe", 756.5e12, 2.0e12),
-        ("NVIDIA H200", 989.4e12, 4.8e12),
-        ("NVIDIA L40S", 362.05e12, 0.864e12),
-        ("NVIDIA L4", 121e12, 0.3e12),
-        ("NVIDIA GeForce RTX 4090", 165.2e12, 1.008e12),
-    ],
-)
-def test_a_chip_is_known_by_the_driver_s_name(
-    name: str, half: float, memory: float, modules: Callable[[str], ModuleType]
-) -> None:
-    peaks = modules("gpu_chips").peaks_of(f"{name}, compute capability 9.0")
-
-    assert (peaks["fp16"], peaks["memory"]) == (pytest.approx(half), pytest.approx(memory))
-    assert modules("gpu_chips").peaks_of("NVIDIA L400") == {}
-
-
 def test_the_summary_holds_the_goals_against_what_was_measured(modules: Callable[[str], ModuleType]) -> None:
     theirs = [
         {"precision": "tf32", "forward": {1: 4e-3, 256: 30e-3}, "step": 0.2},

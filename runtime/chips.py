@@ -7,7 +7,8 @@ T = 1e12
 
 def _peaks(fp32: float, tf32: float, half: float, memory: float) -> dict[str, float]:
     """`half` is of tensor cores with 16-bit factors and float32 sums."""
-    return {"fp32": fp32 * T, "tf32": tf32 * T, "fp16": half * T, "bf16": half * T, "memory": memory * T}
+    half *= T
+    return {"float32": fp32 * T, "tf32": tf32 * T, "float16": half, "bfloat16": half, "memory": memory * T}
 
 
 CHIPS = {
@@ -24,7 +25,7 @@ CHIPS = {
     "L4": _peaks(30.3, 60, 121, 0.3),
     "RTX 4090": _peaks(82.6, 82.6, 165.2, 1.008),
 }
-"""By words that the driver's name of a GPU contains, the first that fits; those without PCIe or NVL are the SXM modules."""
+"""Peaks by precision, and "memory", by words that the driver's name of a GPU contains, the first that fits; those without PCIe or NVL are the SXM modules."""
 
 
 def peaks_of(name: str) -> dict[str, float]:
