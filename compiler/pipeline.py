@@ -324,36 +324,37 @@ class Stage:
 
     name: str
     shows: str
-    text: Callable[[Network, AnyTarget, Weights], str]
+    text: Callable[[Network, AnyTarget, Weights, str], str]
+    """The network as it is there: of a network, a target, canonical weights and a precision."""
 
 
 def stages() -> tuple[Stage, ...]:
     """The stages behind the checker, in order."""
 
-    def built(network: Network, target: AnyTarget, weights: Weights) -> Graph:
-        return build_inference(network)
-
-    def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
+    def folded(network: Network, target: AnyTarget, weights: Weights, precision: str) -> Graph:
         made = folding(network)
-        return fold(with_winograd(build_inference(made.network), target, SAMPLES, constant=True), made.fold(weights))[0]
+        return folded_graph(made.network, made.fold(weights), target, precision=precision)[0]
 
-    def chosen(network: Network, target: AnyTarget, weights: Weights) -> Graph:
-        return with_winograd(packed(folded(network, target, weights), target), target, SAMPLES)
+    def chosen(network: Network, target: AnyTarget, weights: Weights, precision: str) -> Graph:
+        graph, how = packed(folded(network, target, weights, precision), target), precision_of(precision, target)
+        if how.is_rounded:
+            return in_precision(graph, how.name, weights_ahead=True)
+        return with_winograd(graph, target, SAMPLES) if how.is_exact else graph
 
-    def fused(network: Network, target: AnyTarget, weights: Weights) -> str:
-        kernels = Fuse()(chosen(network, target, weights))
+    def fused(network: Network, target: AnyTarget, weights: Weights, precision: str) -> str:
+        kernels = Fuse(rounds_beside=isinstance(target, CudaTarget))(chosen(network, target, weights, precision))
         return "\n".join(f"{k.label or '-':<24} {k.what}" for k in kernels)
 
-    def lowered(network: Network, target: AnyTarget, weights: Weights) -> str:
-        return compile_graph(chosen(network, target, weights), target).script()
+    def lowered(network: Network, target: AnyTarget, weights: Weights, precision: str) -> str:
+        return compile_graph(chosen(network, target, weights, precision), target).script()
 
     return (
-        Stage("build", "the graph", lambda n, t, w: to_text(built(n, t, w))),
-        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: to_text(folded(n, t, w))),
+        Stage("build", "the graph", lambda n, t, w, p: to_text(build_inference(n))),
+        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w, p: to_text(folded(n, t, w, p))),
         Stage(
             "pack",
-            "the graph, weights packed for the target, convolutions by tiles",
-            lambda n, t, w: to_text(chosen(n, t, w)),
+            "the graph, weights packed for the target, convolutions by tiles, factors rounded",
+            lambda n, t, w, p: to_text(chosen(n, t, w, p)),
         ),
         Stage("fuse", "the kernels: layer and fused ops", fused),
         Stage("lower", "the kernels' scheduled TensorIR", lowered),

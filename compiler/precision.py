@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dlc.compiler.errors import DlcError
-from dlc.compiler.ir import DType, Graph, Parameter, Value
+from dlc.compiler.ir import DType, Fusion, Graph, Parameter, Value
 from dlc.compiler.ops.convolution import Convolution
 from dlc.compiler.ops.linear import LinearOp
 from dlc.compiler.ops.rounding import Round, round_to
@@ -74,21 +74,32 @@ def in_precision(graph: Graph, precision: str, *, weights_ahead: bool = False) -
     """The graph with both factors of every convolution and linear layer, and of their gradients, rounded: x·w → r(x)·r(w).
 
     Sums stay float32, and so does everything else: weights, optimizer state, norms and losses. With `weights_ahead`, weights
-    that products alone read are left as they are: whoever gives them has rounded them (`rounded_weights`).
+    that products alone read are left as they are: whoever gives them has rounded them (`rounded_weights`); and what a view shows is
+    rounded before the view, by the kernel that computes it.
     """
     bits = PRECISIONS[precision].bits
     if bits == _EXACT:
         return graph
     memo: dict[Value, Value] = {}
     rounded: dict[Value, Value] = {}
+
+    def round_once(operand: Value) -> Value:
+        if operand not in rounded:
+            if weights_ahead and operand.op.fusion is Fusion.VIEW:
+                shown = tuple(map(round_once, operand.operands))
+                rounded[operand] = Value(operand.op, shown, operand.type, operand.span, operand.label)
+            else:
+                rounded[operand] = round_to(operand, bits)
+        return rounded[operand]
+
     ahead = {p for p in graph.parameters if weights_ahead and _is_only_multiplied(graph, p)}
     for value in graph.values:
         operands = tuple(memo[o] for o in value.operands)
         if isinstance(value.op, _PRODUCTS):
-            for before, operand in zip(value.operands, operands, strict=True):
-                if operand not in rounded:
-                    rounded[operand] = operand if before in ahead else round_to(operand, bits)
-            operands = tuple(rounded[o] for o in operands)
+            operands = tuple(
+                now if before in ahead else round_once(now)
+                for before, now in zip(value.operands, operands, strict=True)
+            )
         op = replace(value.op, bits=bits) if isinstance(value.op, _PRODUCTS) else value.op
         same = op is value.op and all(a is b for a, b in zip(operands, value.operands, strict=True))
         memo[value] = value if same else Value(op, operands, value.type, value.span, value.label)

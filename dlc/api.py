@@ -359,7 +359,13 @@ def _artifact(
 
 
 def show_after(
-    spec: str | Path, stage: str, *, model: str | None = None, target: str = "cpu", settings: Settings = ()
+    spec: str | Path,
+    stage: str,
+    *,
+    model: str | None = None,
+    target: str = "cpu",
+    precision: str = "float32",
+    settings: Settings = (),
 ) -> str:
     """A spec or one of its models as text, as it is after a stage of the compiler."""
     from dlc.compiler.codegen.target import Target
@@ -379,7 +385,7 @@ def show_after(
         names = ["parse", "check", *found]
         raise DlcError.of("E0614", f"there is no stage {stage!r}", help=f"{suggest(stage, names)}")
     network = one_network(spec, model=model, settings=settings)
-    return found[stage].text(network, Target.parse(target), fresh_weights(network))
+    return found[stage].text(network, Target.parse(target), fresh_weights(network), precision)
 
 
 def describe(network: Network) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dlc
+import dlc.api
 from dlc.api import fresh_weights, one_network
 from dlc.compiler.errors import DlcError
 from dlc.runtime.artifact import load_artifact
@@ -61,3 +62,14 @@ def test_a_precision_that_is_none_or_that_the_target_lacks_is_named(spec: Path) 
         dlc.compile(spec, precision="fp12")
     with pytest.raises(DlcError, match="kernels for cpu have no float16"):
         dlc.compile(spec, precision="fp16")
+
+
+def test_show_prints_the_network_in_a_precision(spec: Path) -> None:
+    def after(stage: str, precision: str) -> str:
+        return dlc.api.show_after(spec, stage, target="cuda", precision=precision)
+
+    assert after("pack", "bf16").count(": bfloat16[") > 8
+    assert "round" not in after("fuse", "fp32")
+    lines = after("fuse", "tf32").splitlines()
+    assert sum("round" in line for line in lines) == 5  # the image, and behind each kernel whose result a product reads
+    assert all("+" in line for line in lines)
