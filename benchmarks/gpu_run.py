@@ -22,10 +22,12 @@ HERE = Path(__file__).resolve().parent
 if (HERE / "packages").is_dir():
     sys.path.insert(0, str(HERE / "packages"))
 
+import gpu_torch  # noqa: E402
 import numpy as np  # noqa: E402
 
-from dlc.runtime.arrays import aligned_copy  # noqa: E402
+from dlc.runtime.arrays import aligned_copy, element_type  # noqa: E402
 from dlc.runtime.artifact import load_artifact  # noqa: E402
+from dlc.runtime.chips import peaks_of  # noqa: E402
 from dlc.runtime.device import cuda_device  # noqa: E402
 from dlc.runtime.plan import Program  # noqa: E402
 from dlc.runtime.session import executor_of  # noqa: E402
@@ -34,15 +36,14 @@ SAMPLES = 2
 """Samples of a comparison."""
 
 BATCHES = (1, 32, 256)
-TOLERANCE = {"float32": 1e-4, "tf32": 1e-3}
-PEAKS = {
-    "H200": {"fp32": 67e12, "tf32": 495e12, "fp16": 989e12, "memory": 4.8e12},
-    "H100": {"fp32": 67e12, "tf32": 495e12, "fp16": 989e12, "memory": 3.35e12},
-    "A100": {"fp32": 19.5e12, "tf32": 156e12, "fp16": 312e12, "memory": 2.04e12},
-    "L40S": {"fp32": 91.6e12, "tf32": 183e12, "fp16": 362e12, "memory": 0.864e12},
-    "L4": {"fp32": 30.3e12, "tf32": 60e12, "fp16": 121e12, "memory": 0.3e12},
-}
-"""Operations and bytes a second by the chip's name: NVIDIA's data sheets, dense, the SXM or 80 GB version."""
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+"""What the largest difference may be, relative to the largest output, by precision."""
+
+WORDS = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16"}
+"""The short words for precisions, which the files' names have: MODEL.tf32.dlc."""
+
+GOAL_LATENCY, GOAL_THROUGHPUT = 2.0, 0.7
+"""How many times as fast as PyTorch's eager mode one image shall be, and which part of PyTorch's throughput the largest batch."""
 
 _CURVE = 0.02  # an epoch's losses, averaged over fiftieths of it, may differ by this part
 
@@ -53,6 +54,17 @@ def drawn(name: str, shape: Sequence[int]) -> np.ndarray:
     fan = int(np.prod(shape[1:])) if len(shape) > 1 else 400
     values = generator.standard_normal(tuple(shape), np.float32) * np.float32(np.sqrt(2 / max(fan, 1)))
     return np.abs(values) + 1 if name.endswith(("var", "variance")) else values
+
+
+def placed(spec: Any, precision: str) -> np.ndarray:
+    """A drawn weight of a program as its kernels read it, rounded where its products take rounded factors."""
+    array = drawn(spec.name, spec.layout.canonical_shape if spec.layout is not None else spec.shape)
+    if precision == "tf32" and array.ndim > 1 and spec.role != "state":
+        bits = array.view(np.uint32)
+        kept = bits + np.uint32(0xFFF) + (bits >> np.uint32(13) & np.uint32(1)) & np.uint32(0xFFFFE000)
+        array = kept.view(np.float32)
+    array = array.astype(element_type(spec.dtype), copy=False)
+    return array if spec.layout is None else spec.layout.pack(array)
 
 
 def images(shape: Sequence[int], batch: int, seed: int = 0) -> np.ndarray:
@@ -66,8 +78,7 @@ def opened(path: Path) -> Any:
     weights = dict(artifact.weights)
     for spec in artifact.manifest.program.weights:
         if spec.name not in weights:
-            array = drawn(spec.name, spec.layout.canonical_shape if spec.layout is not None else spec.shape)
-            array = array if spec.layout is None else spec.layout.pack(array)
+            array = placed(spec, artifact.manifest.precision)
             weights[spec.name] = np.zeros_like(array) if spec.role == "state" else array
     arrays = {name: aligned_copy(array) for name, array in weights.items()}
     return executor_of(artifact.manifest.program, artifact.code, arrays)
@@ -98,17 +109,34 @@ def epoch(run: Callable[[Mapping[str, Any]], Mapping[str, Any]], program: Progra
 
 
 def check_forward(path: Path) -> dict[str, Any]:
-    """The greatest error against the processor's output, relative to the greatest output; three runs, so graphs too."""
-    executor = opened(path)
+    """The greatest error against the processor's output, relative to the greatest output; three runs, so graphs too.
+
+    In tf32 the processor rounded the same factors; how far that is from float32 is said beside it.
+    """
+    executor, precision = opened(path), precision_of(path)
     given = [images(spec.shape, SAMPLES) for spec in executor.program.inputs]
     with np.load(path.with_suffix(".npz")) as file:
-        expected = [file[name] for name in file.files]
-    error = 0.0
+        expected = [file[name] for name in file.files if name.startswith("same")]
+        exact = [file[name] for name in file.files if name.startswith("exact")]
+    error = distance = 0.0
     for _ in range(3):
-        for result, right in zip(executor.execute(given), expected, strict=True):
-            error = max(error, float(np.abs(result - right).max() / np.abs(right).max()))
+        results = executor.execute(given)
+        error = max(error, *map(difference, results, expected))
+        distance = max(distance, *map(difference, results, exact))
     executor.trim()
-    return {"model": path.stem, "error": error, "fine": error < TOLERANCE["float32"]}
+    fine = error < TOLERANCE[precision]
+    return {"model": path.stem, "error": error, "fine": fine, "from float32": distance}
+
+
+def difference(result: np.ndarray, right: np.ndarray) -> float:
+    """The largest difference, relative to the largest number."""
+    return float(np.abs(result - right).max() / np.abs(right).max())
+
+
+def precision_of(path: Path) -> str:
+    """The precision of an artifact by its file's name: MODEL.tf32.dlc, MODEL.tf32.check.dlc, MODEL.bf16.step.dlc."""
+    words = path.name.split(".")
+    return next(name for name, word in WORDS.items() if word in words)
 
 
 def check_epoch(folder: Path) -> dict[str, Any]:
@@ -146,21 +174,31 @@ def median(call: Callable[[], object], seconds: float = 1.0) -> float:
 def chip() -> dict[str, float]:
     """The peaks of this machine's GPU; none where it is not in the table, or where there is no GPU."""
     found = cuda_device()
-    names = found.detail.replace(",", " ").replace("-", " ").split() if found.available else []
-    return next((peaks for name, peaks in PEAKS.items() if name in names), {})
+    return peaks_of(found.detail) if found.available else {}
 
 
-def kernels(rows: Sequence[Any], most: int | None = None) -> list[dict[str, Any]]:
-    """The steps of a program, the slowest first: time, work, and the share of the chip's peaks that it comes to."""
-    found = []
+def kernels(rows: Sequence[Any], precision: str, most: int | None = None) -> list[dict[str, Any]]:
+    """The steps of a program, the slowest first: time, work, and the share of the chip's peaks that it comes to: of arithmetic in
+    the precision of products, of memory, and the larger of both, which is what bounds the kernel."""
+    found, peaks = [], chip()
     for row in sorted(rows, key=lambda r: -r.seconds)[:most]:
-        shares = {
-            kind: round((row.moved if kind == "memory" else row.flops) / max(row.seconds, 1e-9) / peak, 4)
-            for kind, peak in chip().items()
-        }
         facts = {"layer": row.layer, "what": row.what, "seconds": row.seconds, "flops": row.flops, "bytes": row.moved}
-        found.append(facts | {"of peak": shares})
+        if peaks:
+            seconds = max(row.seconds, 1e-9)
+            compute, memory = row.flops / seconds / peaks[precision], row.moved / seconds / peaks["memory"]
+            facts |= {
+                "of compute": round(compute, 4),
+                "of memory": round(memory, 4),
+                "share": round(max(compute, memory), 4),
+            }
+        found.append(facts)
     return found
+
+
+def share_of_all(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """The share of the chip's peaks that all kernels together reach: the time that each would take at its peak, by the whole time."""
+    total = sum(row["seconds"] for row in rows)
+    return sum(row["share"] * row["seconds"] for row in rows) / total if rows and "share" in rows[0] else None
 
 
 def measure_forward(path: Path, batches: Sequence[int], torch: Any) -> dict[str, Any]:
@@ -174,120 +212,67 @@ def measure_forward(path: Path, batches: Sequence[int], torch: Any) -> dict[str,
             given = [torch.from_numpy(array).cuda() for array in given]
         found["forward"][batch] = median(lambda held=given: executor.execute(held))  # type: ignore[misc]
     rows = executor.profile({s.name: g for s, g in zip(executor.program.inputs, given, strict=True)}, 5)
-    found["kernels"] = kernels(rows)
+    found["kernels"] = kernels(rows, precision_of(path))
+    found["share"] = share_of_all(found["kernels"])
     executor.trim()
     return found
 
 
-def measure_step(path: Path) -> dict[str, Any]:
-    """Seconds of a training step, weights on the GPU, samples from the host."""
+def measure_step(path: Path, torch: Any) -> dict[str, Any]:
+    """Seconds of a training step, weights on the GPU, the samples too where PyTorch is there to hold them."""
     executor = opened(path)
     generator = np.random.default_rng(0)
-    inputs = {
-        spec.name: generator.standard_normal(spec.shape, np.float32)
-        if len(spec.shape) == 4
-        else np.zeros(spec.shape, spec.dtype)
-        for spec in executor.program.inputs
-    }
+    inputs: dict[str, Any] = {}
+    for spec in executor.program.inputs:
+        is_image = len(spec.shape) == 4
+        array = generator.standard_normal(spec.shape, np.float32) if is_image else np.zeros(spec.shape, spec.dtype)
+        inputs[spec.name] = torch.from_numpy(array).cuda() if torch is not None and spec.shape else array
     seconds = median(lambda: executor.run(inputs))
-    rows = executor.profile(inputs, 3)
+    rows = kernels(executor.profile(inputs, 3), precision_of(path))
     executor.trim()
     return {
         "model": path.name.removesuffix(".step.dlc"),
         "batch": executor.program.batch,
         "step": seconds,
-        "kernels": kernels(rows, 40),
+        "share": share_of_all(rows),
+        "kernels": rows[:40],
     }
-
-
-def torch_model(torch: Any, name: str) -> Any | None:
-    """PyTorch's network like one of ours, None where there is none."""
-    if name == "LeNet5":
-        n = torch.nn
-        return n.Sequential(
-            n.Conv2d(1, 6, 5), n.Tanh(), n.AvgPool2d(2), n.Conv2d(6, 16, 5), n.Tanh(), n.AvgPool2d(2), n.Flatten(),
-            n.Linear(400, 120), n.Tanh(), n.Linear(120, 84), n.Tanh(), n.Linear(84, 10),
-        )  # fmt: skip
-    import torchvision
-
-    names = {
-        "ResNet18": "resnet18",
-        "ResNet50": "resnet50",
-        "VggD": "vgg16",
-        "GoogLeNet": "googlenet",
-        "AlexNet": "alexnet",
-    }
-    if name not in names:
-        return None
-    more = {"aux_logits": False, "init_weights": False} if name == "GoogLeNet" else {}
-    return getattr(torchvision.models, names[name])(weights=None, **more)
-
-
-def measure_torch(torch: Any, name: str, batches: Sequence[int], compiled: bool) -> list[dict[str, Any]]:
-    """Seconds of forward calls and of a training step of PyTorch's network, in tf32 and fp16, eager and compiled."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
-    rows: list[dict[str, Any]] = []
-    for way in ("eager", "compiled") if compiled else ("eager",):
-        for kind in ("tf32", "fp16"):
-            net = torch_model(torch, name)
-            if net is None:
-                return rows
-            last = torch.channels_last
-            net = net.cuda().eval().to(memory_format=last)
-            net = net.half() if kind == "fp16" else net
-            call = torch.compile(net) if way == "compiled" else net
-            shape = (1, 32, 32) if name == "LeNet5" else (3, 224, 224)
-            row: dict[str, Any] = {"model": name, "way": way, "precision": kind, "forward": {}}
-            for batch in batches:
-                x = torch.randn(batch, *shape, device="cuda").to(memory_format=last)
-                x = x.half() if kind == "fp16" else x
-
-                def forward(call: Any = call, x: Any = x) -> None:
-                    with torch.inference_mode():
-                        call(x)
-                    torch.cuda.synchronize()
-
-                row["forward"][batch] = median(forward)
-            row["step"] = _torch_step(torch, name, way, kind, shape)
-            rows.append(row)
-    return rows
-
-
-def _torch_step(torch: Any, name: str, way: str, kind: str, shape: tuple[int, ...], batch: int = 64) -> float:
-    net = torch_model(torch, name)
-    assert net is not None
-    net = net.cuda().train().to(memory_format=torch.channels_last)
-    call = torch.compile(net) if way == "compiled" else net
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    scaler = torch.amp.GradScaler("cuda", enabled=kind == "fp16")
-    x = torch.randn(batch, *shape, device="cuda").to(memory_format=torch.channels_last)
-    y = torch.zeros(batch, dtype=torch.int64, device="cuda")
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.float16, enabled=kind == "fp16"):
-            loss = torch.nn.functional.cross_entropy(call(x), y)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        torch.cuda.synchronize()
-
-    return median(step)
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:
-    """How many times faster dlc is than PyTorch's eager mode, by model: a line for each, where both were measured."""
+    """How many times as fast as PyTorch dlc is, by model, precision and PyTorch's way, and whether the goals are met.
+
+    Steps in bf16 are compared with PyTorch's in bf16 and in fp16, which tensor cores multiply equally fast.
+    """
     lines = []
-    for name, ours in results.items():
-        theirs = results.get(f"PyTorch {name.removeprefix('dlc ')} eager")
-        if "forward" not in ours or not isinstance(theirs, list):
+    for key, theirs in results.items():
+        words = key.split()
+        if words[0] != "PyTorch" or not isinstance(theirs, list):
             continue
+        model, way = words[1:]
         for row in theirs:
-            ratios = [f"batch {b}: {row['forward'][b] / seconds:.2f}" for b, seconds in ours["forward"].items()]
-            step = results.get(f"{name}.step", {}).get("step")
-            ratios += [f"step: {row['step'] / step:.2f}"] if step else []
-            lines.append(f"{name} against PyTorch in {row['precision']}: {', '.join(ratios)} times as fast")
+            kind = row["precision"]
+            ours = results.get(f"dlc {model}.{kind}", {}).get("forward", {})
+            ratios = {b: row["forward"][b] / seconds for b, seconds in ours.items() if b in row["forward"]}
+            said = [f"batch {b}: {ratio:.2f}" for b, ratio in ratios.items()]
+            own = "bf16" if kind == "fp16" else kind
+            step = results.get(f"dlc {model}.{own}.step", {}).get("step")
+            said += [f"step in {own}: {row['step'] / step:.2f}"] if step else []
+            if said:
+                lines.append(f"{model} against PyTorch {way} in {kind}: {', '.join(said)} times as fast")
+            lines += _goals(model, way, kind, ratios)
+    return lines
+
+
+def _goals(model: str, way: str, kind: str, ratios: Mapping[int, float]) -> list[str]:
+    lines = []
+    if way == "eager" and 1 in ratios:
+        met = "met" if ratios[1] >= GOAL_LATENCY else "missed"
+        lines.append(f"  goal {met}: one image in {kind} {GOAL_LATENCY} times as fast as eager ({ratios[1]:.2f})")
+    last = max(ratios, default=1)
+    if kind == "fp16" and last > 1:
+        met = "met" if ratios[last] >= GOAL_THROUGHPUT else "missed"
+        lines.append(f"  goal {met}: {last} images in fp16 {GOAL_THROUGHPUT} of PyTorch {way} ({ratios[last]:.2f})")
     return lines
 
 
@@ -320,38 +305,32 @@ def main() -> int:
     options = parser.parse_args()
     words = options.models.split(",")
     paths = [p for p in sorted(HERE.glob("*.dlc"), key=lambda p: p.stat().st_size) if any(w in p.name for w in words)]
-    forward = [p for p in paths if p.with_suffix(".npz").exists() and p.stem != "epoch"]
+    compared = [p for p in paths if p.with_suffix(".npz").exists() and p.stem != "epoch"]
     results: dict[str, Any] = {}
-    for path in forward:
+    for path in compared:
         attempt(results, f"check {path.stem}", lambda path=path: check_forward(path))  # type: ignore[misc]
     if (HERE / "epoch.dlc") in paths:
         attempt(results, "check epoch", lambda: check_epoch(HERE))
     failed = [key for key, found in results.items() if not found.get("fine")]
     results["device"] = {"name": cuda_device().detail, "peaks": chip()}
     if not options.check:
-        torch = None if options.no_torch else _torch()
-        for path in forward:
+        torch = None if options.no_torch else gpu_torch.torch_or_none()
+        measured = [p for p in compared if ".check." not in p.name]
+        for path in measured:
             attempt(results, f"dlc {path.stem}", lambda path=path: measure_forward(path, BATCHES, torch))  # type: ignore[misc]
-        for path in paths:
-            if path.name.endswith(".step.dlc"):
-                attempt(results, f"dlc {path.stem}", lambda path=path: measure_step(path))  # type: ignore[misc]
-        for compiled in (False, True)[: 1 + (not options.no_torch_compile)] if torch is not None else ():
-            for path in forward:
-                key = f"PyTorch {path.stem} {'compiled' if compiled else 'eager'}"
-                attempt(results, key, lambda p=path, c=compiled: measure_torch(torch, p.stem, BATCHES, c))  # type: ignore[misc]
-        results["summary"] = summary({k: v for k, v in results.items() if k.startswith(("dlc ", "PyTorch "))})
+        for path in (p for p in paths if p.name.endswith(".step.dlc")):
+            attempt(results, f"dlc {path.stem}", lambda path=path: measure_step(path, torch))  # type: ignore[misc]
+        models = dict.fromkeys(p.name.partition(".")[0] for p in measured)
+        ways = ("eager",) if options.no_torch_compile else ("eager", "compiled")
+        for way in ways if torch is not None else ():
+            for name in models:
+                work = lambda n=name, w=way: gpu_torch.measure(torch, n, BATCHES, w, median)  # noqa: E731
+                attempt(results, f"PyTorch {name} {way}", work)
+        results["summary"] = summary(results)
         print("\n".join(results["summary"]))
         write(results)
     print("failed: " + ", ".join(failed) if failed else "all checks are fine")
     return 1 if failed else 0
-
-
-def _torch() -> Any | None:
-    try:
-        import torch
-    except ImportError:
-        return None
-    return torch if torch.cuda.is_available() else None
 
 
 if __name__ == "__main__":

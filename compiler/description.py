@@ -100,7 +100,7 @@ def folded_weights(artifact: Artifact, folded: Network) -> dict[str, np.ndarray]
     for name in folded.parameter_specs():
         array, layout = artifact.weights[name], packed.get(name)
         array = array if layout is None else layout.unpack(array)
-        weights[name] = array if array.dtype.kind != "V" else array.astype(np.float32)
+        weights[name] = array.astype(np.float32, copy=False) if array.dtype.itemsize == 2 else array
     return weights
 
 

@@ -27,7 +27,7 @@ def recall(
     network: Network, target: CpuTarget | CudaTarget, batch: int | None, precision: str, options: BuildOptions
 ) -> Kept | None:
     """The program of a folded network as it was compiled before; None where it was not, or the entry is damaged."""
-    if options.cache is None or not isinstance(target, CpuTarget):
+    if options.cache is None:
         return None
     content = options.cache.get(_KIND, _key(network, target, batch, precision, options.choices))
     try:
@@ -45,7 +45,7 @@ def keep(
     made: Kept,
 ) -> None:
     """Keeps the program of a folded network for `recall`, if all its weights can be had from the network's."""
-    if options.cache is None or not isinstance(target, CpuTarget):
+    if options.cache is None:
         return
     known = network.parameter_specs()
     if all(spec.transform is not None or spec.name in known for spec in made.program.weights):
@@ -53,7 +53,7 @@ def keep(
         options.cache.trim()
 
 
-def _key(network: Network, target: CpuTarget, batch: int | None, precision: str, choices: Choices) -> str:
+def _key(network: Network, target: CpuTarget | CudaTarget, batch: int | None, precision: str, choices: Choices) -> str:
     measured = tuple(
         sorted(choices.measured.items())
     )  # all: which of them a network uses is known only when it is compiled

@@ -26,6 +26,7 @@ from dlc.compiler.panel import CHANNELS
 from dlc.compiler.passes import (
     FoldConstants,
     Fuse,
+    NarrowFactors,
     PackWeights,
     PairProducts,
     PairWeights,
@@ -35,12 +36,11 @@ from dlc.compiler.passes import (
     WinogradGradient,
 )
 from dlc.compiler.passes.winograd import streams_weights
-from dlc.compiler.precision import SHORT, factor_type
+from dlc.compiler.precision import Precision, in_precision, narrowed, precision_named, rounded_weights
 from dlc.compiler.recipe import Recipe
 from dlc.compiler.sizes import Size, at_sizes
 from dlc.compiler.training_step import build_part, build_training
 from dlc.compiler.watching import Watched, build_watch
-from dlc.runtime.arrays import element_type
 from dlc.runtime.artifact import Artifact, Manifest, TargetSpec, Variant
 from dlc.runtime.data.preprocessing import Preprocessing
 from dlc.runtime.device import FEATURES
@@ -66,7 +66,7 @@ def compile_inference(
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """The network's inference form, its weights folded and packed. `batch` fixes the batch size; None serves any.
 
-    `weights` are canonical, by name; `precision` is that of the factors of products. Returns the compiled graph and its weights in
+    `weights` are canonical, by name; `precision` is that of the factors of products (see `compiler.precision`). Returns the compiled graph and its weights in
     the form that the kernels read, but for those with a transform (see `runtime.transformed`).
     """
     made = folding(network)
@@ -83,10 +83,13 @@ def compile_folded(
     options: BuildOptions = PLAIN,
 ) -> tuple[Compiled, dict[str, np.ndarray]]:
     """`compile_inference` of a network whose batch norms are folded."""
-    batches, dtype = planned_batches(batch), precision_of(precision, target)
+    batches, chosen = planned_batches(batch), precision_of(precision, target)
     graph, constants = folded_graph(network, weights, target, batch, precision, options.choices)
     graph = packed(graph, target)
-    if dtype is DType.FLOAT32 and isinstance(target, CpuTarget):
+    if chosen.is_rounded:
+        graph = in_precision(graph, chosen.name, weights_ahead=True)
+        constants = rounded_weights(graph, constants)
+    if chosen.is_exact and isinstance(target, CpuTarget):
         streamed, forms = None, {}
         if options.choices:  # a convolution has one name, before and after its weights are packed
             built = Simplify()(build_inference(network))
@@ -111,14 +114,15 @@ def compile_program(
 
     What the cache knows is not compiled again.
     """
-    dtype = precision_of(precision, target).value
-    known = recall(network, target, batch, dtype, options)
+    chosen = precision_of(precision, target)
+    known = None if chosen.is_rounded else recall(network, target, batch, chosen.name, options)
     if known is not None:
         return known, _packed(known.program, weights)
     compiled, packed = compile_folded(network, weights, target, batch=batch, precision=precision, options=options)
     choices = {name: str(choice) for name, choice in sorted(compiled.choices.items())}
     made = Kept(compiled.program, compiled.library(), choices)
-    keep(network, target, batch, dtype, options, made)
+    if not chosen.is_rounded:  # a program does not say which of its weights are rounded numbers
+        keep(network, target, batch, chosen.name, options, made)
     return made, packed
 
 
@@ -130,22 +134,24 @@ def folded_graph(
     precision: str = "float32",
     choices: Choices = MODEL,
 ) -> tuple[Graph, dict[str, np.ndarray]]:
-    """The graph of a network whose batch norms are folded, in its precision, and the weights that it reads.
+    """The graph of a network whose batch norms are folded, with the element types of its precision, and the weights that it reads.
 
     In float32, with those convolutions by tiles whose weights are better transformed once.
     """
-    dtype = precision_of(precision, target)
-    if dtype is DType.FLOAT32:
+    chosen = precision_of(precision, target)
+    if chosen.dtype is DType.FLOAT32:
         built = build_inference(network)
         return fold(with_winograd(built, target, planned_batches(batch), choices, constant=True), weights)
     graph, constants = fold(build_inference(network), weights)
-    graph = ReducePrecision(dtype)(graph)
-    return (PairWeights()(graph) if isinstance(target, CpuTarget) else graph), constants
+    if isinstance(target, CpuTarget):
+        return PairWeights()(ReducePrecision(chosen.dtype)(graph)), constants
+    return ReducePrecision(chosen.dtype, shortcuts=True)(graph), constants
 
 
-def precision_of(word: str, target: AnyTarget) -> DType:
-    """The element type of the factors of a network's products. Raises DlcError where the target does not have it."""
-    return factor_type(word, target.name, target.precisions)
+def precision_of(word: str, target: AnyTarget) -> Precision:
+    """How the products of a network for a target take their factors. Raises DlcError where the target cannot do so."""
+    known = {t.name: t.precisions for t in (CpuTarget("cpu"), CudaTarget("cuda"), target)}
+    return precision_named(word, target.name, known)
 
 
 def planned_batches(batch: int | None) -> tuple[int, ...]:
@@ -209,11 +215,11 @@ def with_winograd(
 
     With `constant` weights, before they are packed: with those convolutions alone whose weights are better transformed once.
     Where weights are `trained`, their gradients may come by tiles too. `choices` go before the model; `streamed` says that weights
-    come from memory at every call, None: where the graph's are many.
+    come from memory at every call, None: where the graph's are many. For GPUs, without tiles, and with factors of bfloat16 as such.
     """
     graph = Simplify()(graph)
     if not isinstance(target, CpuTarget):
-        return graph
+        return NarrowFactors()(graph) if target.multiplies_by_tensor_cores else graph
     graph = Winograd(target.machine, batches, constant, choices=choices, trained=trained, streamed=streamed)(graph)
     return WinogradGradient(target.machine, batches[0])(graph) if trained else graph
 
@@ -240,7 +246,7 @@ def _packed(program: Program, weights: Weights) -> dict[str, np.ndarray]:
     specs = [spec for spec in program.weights if spec.transform is None]
 
     def one(spec: WeightSpec) -> np.ndarray:
-        array = np.asarray(weights[spec.name]).astype(element_type(spec.dtype), copy=False)
+        array = narrowed(np.asarray(weights[spec.name]), spec.dtype, spec.name)
         return array if spec.layout is None else spec.layout.pack(array)
 
     with ThreadPoolExecutor(available()) as pool:
@@ -288,7 +294,7 @@ def make_artifact(
         source=dict(source or {}),
         versions={"dlc": version("dlc"), "tvm": version("apache-tvm"), "python": platform.python_version()},
         network=describe(network),
-        precision=SHORT.get(precision, precision),
+        precision=precision_of(precision, target).name,
         tuning=program.choices,
     )
     return Artifact(manifest, program.code, stored, tuple(variants))
@@ -330,36 +336,37 @@ class Stage:
 
     name: str
     shows: str
-    text: Callable[[Network, AnyTarget, Weights], str]
+    text: Callable[[Network, AnyTarget, Weights, str], str]
+    """The network as it is there: of a network, a target, canonical weights and a precision."""
 
 
 def stages() -> tuple[Stage, ...]:
     """The stages behind the checker, in order."""
 
-    def built(network: Network, target: AnyTarget, weights: Weights) -> Graph:
-        return build_inference(network)
-
-    def folded(network: Network, target: AnyTarget, weights: Weights) -> Graph:
+    def folded(network: Network, target: AnyTarget, weights: Weights, precision: str) -> Graph:
         made = folding(network)
-        return fold(with_winograd(build_inference(made.network), target, SAMPLES, constant=True), made.fold(weights))[0]
+        return folded_graph(made.network, made.fold(weights), target, precision=precision)[0]
 
-    def chosen(network: Network, target: AnyTarget, weights: Weights) -> Graph:
-        return with_winograd(packed(folded(network, target, weights), target), target, SAMPLES)
+    def chosen(network: Network, target: AnyTarget, weights: Weights, precision: str) -> Graph:
+        graph, how = packed(folded(network, target, weights, precision), target), precision_of(precision, target)
+        if how.is_rounded:
+            return in_precision(graph, how.name, weights_ahead=True)
+        return with_winograd(graph, target, SAMPLES) if how.is_exact else graph
 
-    def fused(network: Network, target: AnyTarget, weights: Weights) -> str:
-        kernels = Fuse()(chosen(network, target, weights))
+    def fused(network: Network, target: AnyTarget, weights: Weights, precision: str) -> str:
+        kernels = Fuse(rounds_beside=isinstance(target, CudaTarget))(chosen(network, target, weights, precision))
         return "\n".join(f"{k.label or '-':<24} {k.what}" for k in kernels)
 
-    def lowered(network: Network, target: AnyTarget, weights: Weights) -> str:
-        return compile_graph(chosen(network, target, weights), target).script()
+    def lowered(network: Network, target: AnyTarget, weights: Weights, precision: str) -> str:
+        return compile_graph(chosen(network, target, weights, precision), target).script()
 
     return (
-        Stage("build", "the graph", lambda n, t, w: to_text(built(n, t, w))),
-        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w: to_text(folded(n, t, w))),
+        Stage("build", "the graph", lambda n, t, w, p: to_text(build_inference(n))),
+        Stage("fold", "the graph, constants and batch norm folded", lambda n, t, w, p: to_text(folded(n, t, w, p))),
         Stage(
             "pack",
-            "the graph, weights packed for the target, convolutions by tiles",
-            lambda n, t, w: to_text(chosen(n, t, w)),
+            "the graph, weights packed for the target, convolutions by tiles, factors rounded",
+            lambda n, t, w, p: to_text(chosen(n, t, w, p)),
         ),
         Stage("fuse", "the kernels: layer and fused ops", fused),
         Stage("lower", "the kernels' scheduled TensorIR", lowered),

@@ -174,8 +174,8 @@ def compile(
 
     `weights` is a .safetensors file or arrays by name; without, weights are freshly initialised. `batch` fixes the
     number of samples per call; without, any number runs. `sizes` are heights and widths of images: a program is compiled
-    for each, by default for the one in the spec. `precision` is that of weights and products: "float32", or "bf16", with sums
-    still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is off. What `dlc tune` measured goes
+    for each, by default for the one in the spec. `precision` is that of weights and products: "float32", "bf16", for GPUs "tf32"
+    and "fp16" too, with sums still in float32. Compiled kernels are kept in the user's cache folder unless `cache` is off. What `dlc tune` measured goes
     before the cost models, unless `tuning` is off; it may name a database. Raises DlcError for mistakes in the spec,
     RuntimeFault for weights that do not fit.
     """
@@ -359,7 +359,13 @@ def _artifact(
 
 
 def show_after(
-    spec: str | Path, stage: str, *, model: str | None = None, target: str = "cpu", settings: Settings = ()
+    spec: str | Path,
+    stage: str,
+    *,
+    model: str | None = None,
+    target: str = "cpu",
+    precision: str = "float32",
+    settings: Settings = (),
 ) -> str:
     """A spec or one of its models as text, as it is after a stage of the compiler."""
     from dlc.compiler.codegen.target import Target
@@ -379,7 +385,7 @@ def show_after(
         names = ["parse", "check", *found]
         raise DlcError.of("E0614", f"there is no stage {stage!r}", help=f"{suggest(stage, names)}")
     network = one_network(spec, model=model, settings=settings)
-    return found[stage].text(network, Target.parse(target), fresh_weights(network))
+    return found[stage].text(network, Target.parse(target), fresh_weights(network), precision)
 
 
 def describe(network: Network) -> str:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dlc.api import Settings, compile_network, one_network, recipe_of
 from dlc.compiler.codegen.cache import BuildOptions, user_cache
+from dlc.compiler.codegen.peaks import Peaks, machine_peaks
 from dlc.loading import load
+from dlc.runtime.chips import peaks_of
+from dlc.runtime.device import cuda_device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import StepTime
 from dlc.runtime.plan import BATCH, TensorSpec
 from dlc.runtime.session import Session
 
-if TYPE_CHECKING:
-    from dlc.compiler.codegen.peaks import Peaks
-
 
 @dataclass(frozen=True)
 class Bench:
     """Milliseconds per call of `batch` samples; with `layers`, a row for each kernel (see `kernel_rows`) and the machine's
-    peaks."""
+    peaks, None for a GPU whose peaks are not known."""
 
     batch: int
     median_ms: float
@@ -45,20 +46,34 @@ def bench(
     seconds: float = 2.0,
     layers: bool = False,
     threads: int | None = None,
+    target: str | None = None,
+    precision: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Bench:
-    """Calls a model on random numbers for a while. A spec is compiled first, with fresh weights."""
+    """Calls a model on random numbers for a while. A spec is compiled first, for a target (this processor) and in a precision
+    (float32), with fresh weights."""
     path = Path(model_file)
     if path.suffix == ".dlspec":
-        net = compile_network(one_network(path, model=model), threads=threads, progress=progress)
+        net = compile_network(
+            one_network(path, model=model),
+            target=target or "cpu",
+            precision=precision or "float32",
+            threads=threads,
+            progress=progress,
+        )
     elif model is not None:
         raise RuntimeFault("R0217", f"{path} is no spec: it holds one model", help="leave --model out")
+    elif target is not None or precision is not None:
+        raise RuntimeFault(
+            "R0217", f"{path} is compiled already, for a target and in a precision", help="leave these options out"
+        )
     else:
         net = load(path, threads)
     arrays = _arrays(net, batch)
     times = _times(lambda: net(*arrays), seconds)
     profile = net.profile(*arrays, repeats=_repeats(times)) if layers else []
-    return _bench(batch, times, profile, threads if layers else None, layers)
+    peaks = _peaks_for(net, threads) if layers else None
+    return _bench(batch, times, profile, peaks)
 
 
 def bench_step(
@@ -79,7 +94,8 @@ def bench_step(
     generator = np.random.default_rng(0)
     feeds = {s.name: random_input(s, plan.batch, generator) for s in session.step.program.inputs}
     times = _times(lambda: session.step.run(feeds), seconds)
-    return _bench(plan.batch, times, session.profile(_repeats(times)) if layers else [], threads, layers)
+    profile, peaks = (session.profile(_repeats(times)), machine_peaks(threads, user_cache())) if layers else ([], None)
+    return _bench(plan.batch, times, profile, peaks)
 
 
 def kernel_rows(profile: Sequence[StepTime], peaks: Peaks) -> list[dict[str, Any]]:
@@ -108,13 +124,17 @@ def kernel_rows(profile: Sequence[StepTime], peaks: Peaks) -> list[dict[str, Any
     return rows
 
 
-def _bench(batch: int, times: list[float], profile: Sequence[StepTime], threads: int | None, layers: bool) -> Bench:
-    peaks, median = None, statistics.median(times)
-    if layers:
-        from dlc.compiler.codegen.peaks import machine_peaks
+def _peaks_for(net: Session, threads: int | None) -> Peaks | None:
+    """The peaks of the device that a model runs on, in its precision; None for a GPU that is not known."""
+    if net.manifest.program.device == "cpu":
+        return machine_peaks(threads, user_cache())
+    found = peaks_of(cuda_device().detail)
+    return Peaks(0, found[net.manifest.precision], found["memory"]) if found else None
 
-        peaks = machine_peaks(threads, user_cache())
-    rows = kernel_rows(profile, peaks) if peaks is not None else []
+
+def _bench(batch: int, times: list[float], profile: Sequence[StepTime], peaks: Peaks | None) -> Bench:
+    median = statistics.median(times)
+    rows = kernel_rows(profile, peaks or Peaks(0, math.inf, math.inf))
     return Bench(batch, median * 1e3, min(times) * 1e3, batch / median, len(times), rows, peaks)
 
 

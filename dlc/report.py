@@ -156,8 +156,9 @@ def print_profile(rows: Sequence[Mapping[str, Any]], total_ms: float, peaks: Pea
     table.add_row("whole call", "", f"{total_ms:.4f}", "", "", "", "")
     console = _console()
     console.print(table)
+    whose = f"this machine's peak on {peaks.threads} cores" if peaks.threads else "this GPU's peak, by its data sheet"
     console.print(
-        f"this machine's peak on {peaks.threads} cores: {peaks.flops / 1e9:.0f} GFLOP/s in registers, "
+        f"{whose}: {peaks.flops / 1e9:.0f} GFLOP/s{' in registers' if peaks.threads else ''}, "
         f"{peaks.bytes / 1e9:.1f} GB/s from memory" + (" (measured on a busy machine)" if peaks.disturbed else ""),
         highlight=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from dlc import benching
 from dlc.compiler.codegen import peaks as peaks_module
 from dlc.compiler.codegen.cache import Cache
 from dlc.compiler.codegen.peaks import Peaks, machine_peaks
+from dlc.runtime.device import Device
 from dlc.runtime.errors import RuntimeFault
 from dlc.runtime.executor import StepTime
 
@@ -84,3 +86,27 @@ def test_a_spec_without_a_recipe_has_no_training_step(tmp_path: Path) -> None:
 def test_an_artifact_has_no_models_to_choose_from() -> None:
     with pytest.raises(RuntimeFault, match="R0217"):
         benching.bench("model.dlc", model="Net")
+
+
+def test_an_artifact_has_its_target_and_precision() -> None:
+    for option in ({"target": "cuda"}, {"precision": "fp16"}):
+        with pytest.raises(RuntimeFault, match="is compiled already") as caught:
+            benching.bench("model.dlc", **option)
+        assert caught.value.code == "R0217"
+
+
+def test_a_spec_is_measured_in_a_precision() -> None:
+    result = benching.bench(SPECS / "lenet5.dlspec", model="LeNet5", precision="bf16", seconds=0.05)
+
+    assert result.median_ms > 0
+    with pytest.raises(dlc.DlcError, match="kernels for cpu have no float16"):
+        benching.bench(SPECS / "lenet5.dlspec", model="LeNet5", precision="fp16")
+
+
+def test_kernels_on_a_gpu_are_held_against_its_data_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = SimpleNamespace(manifest=SimpleNamespace(program=SimpleNamespace(device="cuda"), precision="float16"))
+    monkeypatch.setattr(benching, "cuda_device", lambda: Device("cuda", True, "NVIDIA L4, sm_89"))
+    assert benching._peaks_for(net, None) == Peaks(0, 121e12, 0.3e12)  # type: ignore[arg-type]  # no GPU is here
+
+    monkeypatch.setattr(benching, "cuda_device", lambda: Device("cuda", True, "NVIDIA Unheard Of, sm_89"))
+    assert benching._peaks_for(net, None) is None  # type: ignore[arg-type]  # no GPU is here

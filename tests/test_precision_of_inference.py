@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dlc
+import dlc.api
 from dlc.api import fresh_weights, one_network, recipe_of
 from dlc.compiler.errors import DlcError
 from dlc.data import load_data
@@ -82,3 +83,14 @@ def test_digits_are_told_as_in_float32_by_a_net_that_was_trained_in_either(preci
     assert report.test_error <= 0.02
     assert len(digits) == 1000
     assert (near == exact).mean() > 0.99
+
+
+def test_show_prints_the_network_in_a_precision(spec: Path) -> None:
+    def after(stage: str, precision: str) -> str:
+        return dlc.api.show_after(spec, stage, target="cuda", precision=precision)
+
+    assert after("pack", "bf16").count(": bfloat16[") > 8
+    assert "round" not in after("fuse", "fp32")
+    lines = after("fuse", "tf32").splitlines()
+    assert sum("round" in line for line in lines) == 5  # the image, and behind each kernel whose result a product reads
+    assert all("+" in line for line in lines)

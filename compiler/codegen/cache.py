@@ -168,7 +168,8 @@ def version_of(parts: tuple[str, ...]) -> str:
 
     root = Path(__file__).parent.parent.parent
     places = (root / part for part in parts)
-    files = sorted(path for place in places for path in ([place] if place.is_file() else place.rglob("*.py")))
+    kinds = ("*.py", "*.cuh")
+    files = sorted(path for p in places for path in ([p] if p.is_file() else (f for k in kinds for f in p.rglob(k))))
     found = hashlib.sha256(f"{version('apache-tvm')} {version('apache-tvm-ffi')}".encode())
     for path in files:
         found.update(f"{path.relative_to(root)}\0".encode())

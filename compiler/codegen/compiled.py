@@ -147,7 +147,7 @@ class _Functions:
         if isinstance(self.target, CudaTarget):
             from dlc.compiler.codegen.cuda import CudaCode  # CUDA's packages are an extra
 
-            return CudaCode(self.scheduled, self.target)
+            return CudaCode(self.scheduled, self.target, self.options.cache)
         functions, objects = dict(self.scheduled), dict(self.objects)
         entry = self._cached(DRIVER)
         if entry is not None:

@@ -12,19 +12,23 @@ import importlib.util
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import tvm
 import tvm_ffi
 from tvm.runtime import _ffi_api
 
 from dlc.compiler.codegen import intrinsics
 from dlc.compiler.codegen.build import link
+from dlc.compiler.codegen.cache import Cache, compiler_version
 from dlc.compiler.codegen.function import module_of
 from dlc.compiler.codegen.target import CudaTarget
+from dlc.compiler.codegen.workload import digest
 from dlc.compiler.errors import DlcError
 
 _PREAMBLE = """#include <cuda/std/cstdint>
@@ -40,10 +44,14 @@ _PTX_VERSION = b"8.0"
 
 @dataclass(frozen=True)
 class CudaCode:
-    """The machine code of scheduled functions for a GPU, with the code for the processor that launches them."""
+    """The machine code of scheduled functions for a GPU, with the code for the processor that launches them.
+
+    What NVIDIA's compiler made of a source is kept in the cache, by source, compute capability and that compiler's version.
+    """
 
     functions: Mapping[str, Any]
     target: CudaTarget
+    cache: Cache | None = None
 
     @cached_property
     def executable(self) -> Any:
@@ -64,10 +72,23 @@ class CudaCode:
 
         Raises DlcError without CUDA's packages.
         """
-        made = [compile_source(self.source, architecture) for architecture in self.target.architectures]
+        made = [self._compiled(architecture) for architecture in self.target.architectures]
         if not self.target.is_portable:
             return "cubin", made[0].cubin
         return "fatbin", fat_binary(made)
+
+    def _compiled(self, architecture: str) -> DeviceCode:
+        if self.cache is None:
+            return compile_source(self.source, architecture)
+        key = digest(self.source, architecture, compiler_of_sources(), compiler_version())
+        kept = self.cache.get("cuda", key)
+        if kept is not None:
+            with suppress(msgspec.DecodeError):
+                return msgspec.msgpack.decode(kept, type=DeviceCode)
+        made = compile_source(self.source, architecture)
+        self.cache.put("cuda", key, msgspec.msgpack.encode(made))
+        self.cache.trim()
+        return made
 
     def function(self, name: str) -> Callable[..., Any]:
         """A kernel, callable in this process on a machine with a GPU."""
@@ -97,6 +118,15 @@ class DeviceCode:
     architecture: str
     cubin: bytes
     ptx: bytes
+
+
+def compiler_of_sources() -> tuple[int, int]:
+    """The version of NVRTC. Raises DlcError where the packages of the extra `cuda` are missing."""
+    _headers()
+    from cuda.bindings import nvrtc  # an extra: absent where nobody compiles for GPUs
+
+    _, major, minor = nvrtc.nvrtcVersion()
+    return int(major), int(minor)
 
 
 def compile_source(source: str, architecture: str) -> DeviceCode:

@@ -12,7 +12,7 @@ from tvm import te, tirx
 from tvm.s_tir import Schedule
 
 from dlc.compiler.choices import Cut
-from dlc.compiler.codegen.lower import BITS, Lowering, Widened
+from dlc.compiler.codegen.lower import Lowering, Widened
 from dlc.compiler.codegen.schedules.base import ELEMENTWISE, REDUCTION, Block, KernelBlocks
 from dlc.compiler.codegen.target import Target
 from dlc.compiler.interpret import bind_batch
@@ -54,20 +54,20 @@ def lower(
         given = t.placeholder(value.type.with_dtype(stored), f"input{i}")
         arguments.append(given)
         read = given if stored is value.type.dtype else _converted(t, given, value.type.dtype)
-        tensors[value] = _readable(t, value, read)
+        tensors[value] = t.readable(read, value.type.dtype)
     for value in kernel.body:
         if value is apart:
             tensors[value] = t.placeholder(value.type, "sums")
             continue
         op = value.op if batch is None else bind_batch(value.op, batch)
-        tensors[value] = _readable(t, value, op.lower(t, *(_operand(o, tensors) for o in value.operands)))
+        tensors[value] = t.readable(op.lower(t, *(_operand(o, tensors) for o in value.operands)), value.type.dtype)
     for value in kernel.results:
         stored, tensor = _stored(value, target), tensors[value]
         if value is apart:
             tensor = t.compute(tensor.shape, lambda *i, sums=tensor: sums(*i), "copied")
         if stored is not value.type.dtype:
             tensor = _converted(t, tensor, stored)
-        arguments.append(tensor.bits if isinstance(tensor, Widened) else tensor)
+        arguments.append(tensor.stored if isinstance(tensor, Widened) else tensor)
     if apart is not None:
         arguments.append(tensors[apart])
     return te.create_prim_func(arguments, index_dtype_override="int64")
@@ -76,13 +76,6 @@ def lower(
 def _stored(value: Value, target: Target | None) -> DType:
     """The type in which a value's elements lie in memory."""
     return value.type.dtype if target is None else target.stored(value.type.dtype)
-
-
-def _readable(t: Lowering, value: Value, tensor: Any) -> Any:
-    """The tensor of a value as ops read it: bfloat16, where it is kept as its bits, as float32 that has been rounded."""
-    if value.type.dtype is not DType.BFLOAT16 or not t.stores_bits:
-        return tensor
-    return Widened(tensor if str(tensor.dtype) == BITS else t.narrowed(tensor))
 
 
 def _converted(t: Lowering, tensor: Any, dtype: DType) -> Any:

@@ -135,14 +135,14 @@ class BitMaths(TensorMaths):
 
 @dataclass(frozen=True)
 class Widened:
-    """A tensor of bfloat16 bits whose elements are read as float32."""
+    """A tensor of 16-bit floats whose elements are read as float32. `stored` holds them, bfloat16 for processors as its bits."""
 
-    bits: Any
+    stored: Any
 
     @property
     def shape(self) -> Any:
         """The extents."""
-        return self.bits.shape
+        return self.stored.shape
 
     @property
     def dtype(self) -> str:
@@ -150,7 +150,10 @@ class Widened:
         return "float32"
 
     def __call__(self, *indices: Any) -> Any:
-        return tirx.reinterpret("float32", tirx.Cast("uint32", self.bits(*indices)) << tirx.const(16, "uint32"))
+        element = self.stored(*indices)
+        if str(self.stored.dtype) != BITS:
+            return element.astype("float32")
+        return tirx.reinterpret("float32", tirx.Cast("uint32", element) << tirx.const(16, "uint32"))
 
 
 def _like(value: Any, other: Any) -> Any:
@@ -241,7 +244,7 @@ class Lowering:
 
     @property
     def stores_bits(self) -> bool:
-        """Whether bfloat16 is kept as its bits, for a processor, and computed with as float32."""
+        """Whether bfloat16 is kept as its bits, for a processor."""
         return not isinstance(self._target, CudaTarget)
 
     def pair(self, x: Any, y: Any) -> Any:
@@ -256,11 +259,16 @@ class Lowering:
 
     def copied(self, x: Any, copy: Callable[[Any], Any]) -> Any:
         """`copy(x)`, which moves elements and fills with zeros, in the form in which x is stored."""
-        return Widened(copy(x.bits)) if isinstance(x, Widened) else copy(x)
+        return Widened(copy(x.stored)) if isinstance(x, Widened) else copy(x)
 
-    def narrowed(self, x: Any) -> Any:
-        """A float32 tensor as the bits of bfloat16."""
-        return self.compute(x.shape, lambda *i: to_bits(x(*i)), "narrowed")
+    def readable(self, x: Any, dtype: DType) -> Any:
+        """What computed x as ops read it: floats of 16 bits as float32 that has been rounded, other tensors as they are."""
+        if not (dtype is DType.BFLOAT16 if self.stores_bits else dtype.is_reduced):
+            return x
+        stored = BITS if self.stores_bits else dtype.value
+        if str(x.dtype) == stored:
+            return Widened(x)
+        return Widened(self.compute(x.shape, lambda *i: self.maths.cast(x(*i), dtype), "narrowed"))
 
     def compute(
         self, shape: Sequence[Any], f: Callable[..., Any], name: str, attrs: Mapping[str, Any] | None = None

@@ -28,7 +28,7 @@ _UNDISTURBED = 0.85
 
 
 class Peaks(msgspec.Struct, frozen=True):
-    """Floating-point operations and bytes in a second, on `threads` cores together. `disturbed`: other processes were seen to
+    """Floating-point operations and bytes in a second, on `threads` cores together (0: of a GPU, by its data sheet). `disturbed`: other processes were seen to
     use the cores meanwhile."""
 
     threads: int

@@ -70,8 +70,11 @@ class Target:
 
     name: str
     device: ClassVar[Literal["cpu", "cuda"]] = "cpu"
-    precisions: ClassVar[tuple[str, ...]]
-    """The element types that factors of products may have."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """How kernels may take the factors of products, by the names of `compiler.precision`."""
+        return ("float32",)
 
     def stored(self, dtype: DType) -> DType:
         """The type in which elements of a type lie in memory."""
@@ -148,10 +151,14 @@ class CpuTarget(Target):
     does not depend on the machine that compiled it. `known` holds those that LLVM would have to be asked for.
     """
 
-    precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     cpu: str = ""
     triple: str = ""
     known: Facts | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """How kernels may take the factors of products."""
+        return "float32", "bfloat16"
 
     @property
     def is_host(self) -> bool:
@@ -313,8 +320,17 @@ class CudaTarget(Target):
     """NVIDIA GPUs: `architecture` is a compute capability ("sm_90"), or empty for all from 8.0 on."""
 
     device: ClassVar[Literal["cpu", "cuda"]] = "cuda"
-    precisions: ClassVar[tuple[str, ...]] = ("float32",)
     architecture: str = ""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """How kernels may take the factors of products: those other than float32 are tensor cores', from 8.0 on."""
+        return ("float32", "tf32", "bfloat16", "float16") if self.multiplies_by_tensor_cores else ("float32",)
+
+    @property
+    def multiplies_by_tensor_cores(self) -> bool:
+        """Whether the GPU has what products are made of: asynchronous copies, and tensor cores for tf32 and bfloat16."""
+        return int(self.arch[3:]) >= 80
 
     @property
     def is_portable(self) -> bool:
@@ -330,6 +346,11 @@ class CudaTarget(Target):
     def arch(self) -> str:
         """The compute capability that kernels are written for: the least one."""
         return self.architectures[0]
+
+    @property
+    def identity(self) -> tuple[str | float, ...]:
+        """All facts on which code for the target depends."""
+        return "cuda", *self.architectures, *self.host.identity
 
     def stored(self, dtype: DType) -> DType:
         """Truths lie in memory as bytes: TVM 0.27 writes vectors of them as words of 16 bits, which it reads as floats."""

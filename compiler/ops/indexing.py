@@ -40,6 +40,9 @@ def unravel(position: Any, shape: Sequence[int]) -> list[Any]:
     stride = math.prod(shape)
     for axis, size in enumerate(shape):
         outer, stride = stride, stride // size
-        index = position if axis == 0 or outer == 1 else position % outer
+        if size == 1:
+            indices.append(0)
+            continue
+        index = position if axis == 0 else position % outer
         indices.append(index if stride == 1 else index // stride)
     return indices

@@ -153,7 +153,8 @@ class Flatten(Op):
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
-        return [Sample(cls(), (float_type(N, 5, 3, 4),)), Sample(cls(), (float_type(N, 1, 1, 7),))]
+        sizes = ((5, 3, 4), (1, 1, 7), (2, 1, 5), (1, 3, 2))
+        return [Sample(cls(), (float_type(N, *size),)) for size in sizes]
 
 
 def broadcast_to(x: Value, shape: Shape) -> Value:

@@ -2,6 +2,7 @@
 
 from dlc.compiler.passes.fold import FoldConstants
 from dlc.compiler.passes.fuse import Fuse, Kernel
+from dlc.compiler.passes.narrow_factors import NarrowFactors
 from dlc.compiler.passes.pack_weights import PackWeights
 from dlc.compiler.passes.pair_products import PairProducts
 from dlc.compiler.passes.pair_weights import PairWeights
@@ -15,6 +16,7 @@ __all__ = [
     "FoldConstants",
     "Fuse",
     "Kernel",
+    "NarrowFactors",
     "PackWeights",
     "PairProducts",
     "PairWeights",

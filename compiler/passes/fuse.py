@@ -17,6 +17,7 @@ from functools import cached_property
 from dlc.compiler.ir import Constant, Fusion, Graph, Shape, Value
 from dlc.compiler.ops.rounding import Round
 from dlc.compiler.ops.slicing import Concat
+from dlc.compiler.passes.rewrite import narrows, widens
 
 _ANCHORS = (Fusion.CONTRACTION, Fusion.REDUCTION)
 
@@ -159,12 +160,15 @@ class _Fusing:
         while exit_ not in self.kept and self.readers[exit_]:
             region = self._region(exit_)
             if region is None or not self._legal(group.members | region):
-                return
+                break
             group.members |= region
             self._assign(group)
             for value in sorted(region, key=self.index.__getitem__, reverse=True):
                 self._absorb_producers(group, value, value.type.shape)
             exit_ = max(region, key=self.index.__getitem__)
+        if exit_ not in self.kept and widens(exit_) and exit_.operands[0] in group.members:
+            group.members.discard(exit_)  # its readers widen it: memory holds 16 bits
+            del self.groups[exit_]
 
     def _region(self, start: Value) -> set[Value] | None:
         """The element-wise values between `start` and the first value through which all that reads it goes."""
@@ -214,6 +218,8 @@ class _Fusing:
         own = self.groups.get(value)
         if own is group or (own is not None and own.anchor is not None):
             return False
+        if narrows(value) and value.operands[0].op.fusion is not Fusion.SOURCE:
+            return False  # behind what computes its operand it halves what lies in memory
         if any(
             o.op.fusion in _ANCHORS and o not in self.groups and self.readers[o] == (value,) for o in value.operands
         ):
@@ -243,7 +249,7 @@ class _Fusing:
 
     def _beside(self, value: Value) -> _Group | None:
         """The kernel of a contraction that a rounding of its result may belong to, as a second result."""
-        if not self.options.rounds_beside or not isinstance(value.op, Round):
+        if not self.options.rounds_beside or not (isinstance(value.op, Round) or narrows(value)):
             return None
         group = self.groups.get(value.operands[0])
         if group is None or group.anchor is None or group.anchor.op.fusion is not Fusion.CONTRACTION:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dlc.compiler.ir import Fusion, Graph, Source, Value
 from dlc.compiler.passes.fuse import root
-from dlc.compiler.passes.rewrite import is_cheap
+from dlc.compiler.passes.rewrite import is_cheap, widens
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Recompute:
         memo: dict[Value, Value] = {}
         copies: dict[Value, bool] = {}
         for value in graph.values:
-            copies[value] = value not in kept and is_cheap(value) and self._may(value, graph, kept, copies)
+            cheap = is_cheap(value) or widens(value)
+            copies[value] = value not in kept and cheap and self._may(value, graph, kept, copies)
             memo[value] = self._over(value, memo, copies)
         return Graph(
             graph.name,
@@ -36,6 +37,8 @@ class Recompute:
         """Whether only arithmetic reads the value, and its large operand is in memory for others or computed again too."""
         if any(u.op.fusion not in (Fusion.ELEMENTWISE, Fusion.REDUCTION) for u in graph.users[value]):
             return False
+        if widens(value):
+            return True  # half as many bytes are read
         (large,) = (o for o in value.operands if o.type.shape == value.type.shape)
         if isinstance(large.op, Source) or large in kept or copies[large]:
             return True

@@ -21,13 +21,19 @@ class ReducePrecision:
     What a product reads is rounded where it is computed, and everything else reads the rounded value too, so that memory
     holds 16 bits. Pools and what only moves elements work on rounded values. The graph's outputs, norms, losses, reductions
     and updates stay float32. Weights that only products read are rounded ahead of time.
+
+    With `shortcuts`, what an element-wise op takes from another kernel is rounded too, if a product begins that kernel: it
+    waits in memory, as a shortcut that is added to a convolution.
     """
 
     dtype: DType
+    shortcuts: bool = False
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with its products in 16 bits."""
         rounded = _rounded(graph)
+        if self.shortcuts:
+            rounded = _waiting(graph, rounded)
         narrow: dict[Value, Value] = {}
         wide: dict[Value, Value] = {}
         for value in graph.values:
@@ -76,6 +82,39 @@ def _rounded(graph: Graph) -> set[Value]:
         if isinstance(value.op, _PRODUCTS) or (value in found and _moves(value)):
             found.update(value.operands)
     return found
+
+
+def _waiting(graph: Graph, rounded: set[Value]) -> set[Value]:
+    """The values behind a product, element by element, that wait in memory for a later kernel; of two products whose sums meet,
+    which one waits is the fuser's choice, and both are rounded. What only moves rounded values is among them."""
+    index = {value: i for i, value in enumerate(graph.values)}
+    needs: dict[Value, int] = {}  # a bit for every value that one depends on
+    begins: dict[Value, Value] = {}  # what begins the kernel that can compute a value
+    found = set(rounded)
+    for value in graph.values:
+        needs[value] = sum(1 << index[o] for o in set(value.operands))
+        for operand in value.operands:
+            needs[value] |= needs[operand]
+        starts = {begins[o] for o in value.operands if o in begins}
+        if value.op.fusion is not Fusion.ELEMENTWISE or not starts:
+            if value.operands:
+                begins[value] = value
+            moved = _moves(value) and not isinstance(value.op, AvgPool)
+            if moved and all(o in found for o in value.operands):
+                found.add(value)
+            continue
+        begins[value] = max(starts, key=index.__getitem__)
+        exact = {o: begins[o] for o in value.operands if o in begins and o not in found and _is_product(begins[o])}
+        for operand, start in exact.items():
+            later = any(needs[other] >> index[start] & 1 for other in starts)
+            meets = any(other is not start and not needs[start] >> index[other] & 1 for other in exact.values())
+            if (later or meets) and operand.type.dtype is DType.FLOAT32:
+                found.add(operand)
+    return found
+
+
+def _is_product(value: Value) -> bool:
+    return isinstance(value.op, _PRODUCTS)
 
 
 def _moves(value: Value) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
-from dlc.compiler.ir import Constant, Graph, Parameter, Source, Value
+from dlc.compiler.ir import Constant, DType, Graph, Parameter, Source, Value
 from dlc.compiler.ir.graph import rebuild
-from dlc.compiler.ops.elementwise import Add, Comparison, Maximum, Minimum, Multiply, Negative, Subtract
+from dlc.compiler.ops.elementwise import Add, Cast, Comparison, Maximum, Minimum, Multiply, Negative, Subtract
 from dlc.compiler.ops.functions import Relu
 
 _CHEAP = (Add, Subtract, Multiply, Negative, Maximum, Minimum, Relu, Comparison)
@@ -75,6 +75,16 @@ class _Rewriting:
         if isinstance(value.op, Source) or is_cheap(value):
             return value
         return self.known.setdefault((value.op, value.operands), value)
+
+
+def narrows(value: Value) -> bool:
+    """Whether a value is a float32 one in 16 bits."""
+    return isinstance(value.op, Cast) and value.type.dtype.is_reduced and value.operands[0].type.dtype is DType.FLOAT32
+
+
+def widens(value: Value) -> bool:
+    """Whether a value is one of 16 bits as float32."""
+    return isinstance(value.op, Cast) and value.type.dtype is DType.FLOAT32 and value.operands[0].type.dtype.is_reduced
 
 
 def is_cheap(value: Value) -> bool:

@@ -42,12 +42,13 @@ MEMORY = click.option(
 )
 DATA = click.option("--data", type=click.Path(path_type=Path), help="Directory or file that the data is read from.")
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all cores.")
+PRECISIONS = click.Choice(["fp32", "tf32", "bf16", "fp16", "float32", "bfloat16", "float16"])
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
+    type=PRECISIONS,
     default="fp32",
     show_default=True,
-    help="Of weights and products; sums stay fp32.",
+    help="Of weights and products; sums stay fp32. tf32 and fp16 are for CUDA.",
 )
 STEP_PRECISION = click.option(
     "--precision",

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from dlc.commands.options import JSON, MODEL, SETTINGS, SPEC, TARGET, emit_json
+from dlc.commands.options import JSON, MODEL, PRECISION, SETTINGS, SPEC, TARGET, emit_json
 
 
 @click.command(name="show")
@@ -30,6 +30,7 @@ from dlc.commands.options import JSON, MODEL, SETTINGS, SPEC, TARGET, emit_json
     help="Print the network as it is after a stage: parse, check, build, fold, pack, fuse, lower.",
 )
 @TARGET
+@PRECISION
 @SETTINGS
 @JSON
 def command(
@@ -41,6 +42,7 @@ def command(
     block: str | None,
     after: str | None,
     target: str,
+    precision: str,
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -52,7 +54,8 @@ def command(
     if graph is not None and (after is not None or layers):
         raise click.UsageError("--graph writes a picture; --layers and --after print text")
     if after is not None:
-        click.echo(api.show_after(spec, after, model=model, target=target, settings=settings))
+        shown = api.show_after(spec, after, model=model, target=target, precision=precision, settings=settings)
+        click.echo(shown)
         return
     result: dict[str, Any] = {}
     if graph is not None:

@@ -16,7 +16,7 @@ from dlc.compiler.codegen.target import Target
 from dlc.compiler.folding import folding
 from dlc.compiler.network import inference_form
 from dlc.compiler.passes import PackWeights, Simplify
-from dlc.compiler.pipeline import compile_training
+from dlc.compiler.pipeline import compile_folded, compile_training
 from dlc.compiler.precision import in_precision
 
 SPECS = Path(dlc.__file__).parent / "specs"
@@ -97,6 +97,7 @@ def test_products_of_small_networks_use_tensor_cores_only_where_tf32_is_allowed(
     check_products(inference(spec, model), "Product")
     check_products(inference(spec, model, "tf32"), "ProductTf32")
     check_products(step(tmp_path, spec, model, "tf32"), "ProductTf32")
+    check_products(step(tmp_path, spec, model, "bfloat16"), "ProductHalf")
 
 
 @pytest.mark.slow
@@ -112,6 +113,21 @@ def test_products_of_large_networks_use_tensor_cores_where_tf32_is_allowed(
 @pytest.mark.parametrize("spec, model", LARGE)
 def test_no_kernel_of_a_large_network_is_left_to_one_thread_per_result(spec: str, model: str) -> None:
     assert not scalar(inference(spec, model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", sorted(p.stem for p in SPECS.glob("*.dlspec")))
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16", "bfloat16"])
+def test_no_kernel_of_any_shipped_model_is_left_to_one_thread_per_result(spec: str, precision: str) -> None:
+    for network in api.networks(SPECS / f"{spec}.dlspec"):
+        folded = folding(inference_form(network))
+        weights = folded.fold(api.fresh_weights(network))
+
+        compiled, _ = compile_folded(folded.network, weights, SM_90, precision=precision)
+
+        assert not scalar(compiled), network.name
+        rule = {"float32": "Product", "tf32": "ProductTf32"}.get(precision, "ProductHalf")
+        check_products(compiled, rule)
 
 
 @pytest.mark.parametrize("spec, model", [("alexnet", "AlexNet"), ("resnet_cifar", "ResNet20")])

@@ -30,9 +30,6 @@ from dlc.compiler.ir import N, Value
 NAMES = {Units.SCALAR: "Product", Units.TF32: "ProductTf32"}
 """The rule's name by what multiplies; 16-bit types have that of tensor cores."""
 
-OLDEST = 80
-"""The compute capability that brought asynchronous copies."""
-
 _ADDING_THREADS = 256
 
 
@@ -48,7 +45,7 @@ class ScheduledProduct:
 def schedule_product(call: Call, batch: int | None, target: CudaTarget) -> ScheduledProduct | None:
     """The function of a kernel whose anchor is a product of matrices; None where it is none, or no good one."""
     anchor = call.kernel.anchor
-    if anchor is None or int(target.arch[3:]) < OLDEST or any(o in call.kernel.body for o in anchor.operands):
+    if anchor is None or not target.multiplies_by_tensor_cores or any(o in call.kernel.body for o in anchor.operands):
         return None
     positions = dict(enumerate((*call.kernel.inputs, *call.kernel.results)))
     problem = problem_of(anchor, {positions[i]: part for i, part in call.parts.items()})
