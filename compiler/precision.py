@@ -10,7 +10,6 @@ from dlc.compiler.ir import DType, Fusion, Graph, Parameter, Value
 from dlc.compiler.ops.convolution import Convolution
 from dlc.compiler.ops.linear import LinearOp
 from dlc.compiler.ops.rounding import Round, round_to
-from dlc.runtime.arrays import element_type
 from dlc.runtime.deferred import np
 
 _PRODUCTS = (Convolution, LinearOp)
@@ -126,6 +125,8 @@ def rounded_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str
 
 def narrowed(weight: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """A weight in the type in which kernels read it. Raises DlcError (E0877) where it holds numbers beyond that type's range."""
+    from dlc.runtime.arrays import element_type  # loads numpy, which checking a spec does without
+
     with np.errstate(over="ignore"):
         array = weight.astype(element_type(dtype), copy=False)
     if dtype == "float16" and np.isinf(array).any() and np.isfinite(weight).all():

@@ -252,7 +252,6 @@ WRONG_USAGE = {
     "missing argument": ["compile"],
     "batch of nothing": ["bench", LENET, "--batch", "0"],
     "threads in words": ["bench", LENET, "--threads", "two"],
-    "precision of a step, but no training": ["bench", LENET, "--precision", "bf16"],
     "no precision of a step": ["train", LENET, "--precision", "fp16"],
     "a recipe, but no training": ["bench", LENET, "--recipe", "LeNet5OnMini"],
     "training with a batch of its own": ["bench", LENET, "--train", "--batch", "2"],
