@@ -39,8 +39,9 @@ class CpuCode:
     """The machine code of kernels for a processor.
 
     `functions` are scheduled, to be compiled here; `objects` are object files of others, compiled before; `workshop` has begun
-    with some of the functions, where there is one. What is compiled is given to `keep`, `report` is told what part is done. `linked`: kernels for this process come out of the
-    library too, which a cache makes cheap; else TVM puts them into memory, which needs no linker.
+    with some of the functions, where there is one. What is compiled is given to `keep`, `report` is told what part is done.
+    `linked`: kernels for this process come out of the library too, which a cache makes cheap; else TVM puts them into memory,
+    which needs no linker.
     """
 
     functions: Mapping[str, Any]

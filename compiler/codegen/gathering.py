@@ -10,13 +10,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import TensorLoad
 from tvm.s_tir import Schedule
 
-from dlc.compiler.codegen.intrinsics import LANES, with_import
+from dlc.compiler.codegen.intrinsics import LANES, pure_operator, with_import
 
 _MARK = "dlc.gathered"
 _NAME = "dlc_gather"
@@ -69,15 +68,8 @@ def _short(index: Any) -> Any:
 
 @cache
 def _op() -> Any:
-    """The operator (address, place) -> number: pure, and computed side by side."""
-    tvm_ffi.get_global_func("ir.RegisterOp")(_OP, "the number at a place behind an address")
-    op = tvm.ir.Op.get(_OP)
-    op.set_num_inputs(2)
-    op.set_attr("TVectorizable", True)
-    op.set_attr("TScriptPrinterName", _NAME)
-    op.set_attr("TCallEffectKind", tvm.ir.Op.get("tirx.exp").get_attr("TCallEffectKind"))
-    tvm.tirx.register_intrin_lowering(_OP, target="llvm", f=_lower, level=99)
-    return op
+    """The operator (address, place) -> number."""
+    return pure_operator(_OP, 2, "the number at a place behind an address", _lower)
 
 
 def _lower(call: Any) -> Any:

@@ -41,17 +41,22 @@ def register() -> None:
 _TO_BITS = "tirx.dlc_to_bfloat16"
 
 
+def pure_operator(name: str, inputs: int, what: str, lower: Callable[[Any], Any]) -> Any:
+    """A new operator of the compiler's, tirx.dlc_NAME: pure, computed side by side, and exchanged by `lower` for LLVM."""
+    tvm_ffi.get_global_func("ir.RegisterOp")(name, what)
+    op = tvm.ir.Op.get(name)
+    op.set_num_inputs(inputs)
+    op.set_attr("TVectorizable", True)
+    op.set_attr("TScriptPrinterName", name.removeprefix("tirx.dlc_"))
+    op.set_attr("TCallEffectKind", tvm.ir.Op.get("tirx.exp").get_attr("TCallEffectKind"))
+    tvm.tirx.register_intrin_lowering(name, target="llvm", f=lower, level=99)
+    return op
+
+
 @cache
 def _to_bits_op() -> Any:
-    """The operator of `to_bits`: pure, and computed side by side."""
-    tvm_ffi.get_global_func("ir.RegisterOp")(_TO_BITS, "a float32 as the bits of a bfloat16")
-    op = tvm.ir.Op.get(_TO_BITS)
-    op.set_num_inputs(1)
-    op.set_attr("TVectorizable", True)
-    op.set_attr("TScriptPrinterName", "to_bfloat16")
-    op.set_attr("TCallEffectKind", tvm.ir.Op.get("tirx.exp").get_attr("TCallEffectKind"))
-    tvm.tirx.register_intrin_lowering(_TO_BITS, target="llvm", f=_lower_to_bits, level=99)
-    return op
+    """The operator of `to_bits`."""
+    return pure_operator(_TO_BITS, 1, "a float32 as the bits of a bfloat16", _lower_to_bits)
 
 
 def to_bits(x: Any) -> Any:

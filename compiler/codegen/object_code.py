@@ -36,8 +36,7 @@ class Workshop:
     """Makes object files on all cores, behind what goes on meanwhile: kernels are compiled while others are scheduled."""
 
     def __init__(self, target: CpuTarget) -> None:
-        intrinsics.register()
-        gathering.register()  # while no other thread compiles
+        _register()
         self._target = target
         self._pool = ThreadPoolExecutor(available_cores(), "dlc-compile")
         self._begun: dict[str, Future[bytes]] = {}
@@ -62,6 +61,12 @@ class Workshop:
         self._pool.shutdown(cancel_futures=True)
 
 
+def _register() -> None:
+    """Makes the operators known while no other thread compiles."""
+    intrinsics.register()
+    gathering.register()
+
+
 def _object_file(name: str, function: Any, target: CpuTarget) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.o")
@@ -78,8 +83,7 @@ def _executable(name: str, function: Any, target: CpuTarget) -> Any:
 def _side_by_side(
     functions: Mapping[str, Any], build: Callable[[str], T], report: Callable[[int], object]
 ) -> dict[str, T]:
-    intrinsics.register()
-    gathering.register()
+    _register()
     lock, done = Lock(), 0
 
     def one(name: str) -> T:

@@ -9,8 +9,7 @@ from dlc.compiler.ops.convolution import Convolution
 from dlc.compiler.ops.elementwise import cast
 from dlc.compiler.ops.linear import LinearOp
 from dlc.compiler.ops.rounding import Round
-
-_BITS = 8
+from dlc.compiler.passes.pair_products import BITS
 
 
 @dataclass(frozen=True)
@@ -41,4 +40,4 @@ class NarrowFactors:
 
 
 def _is_rounded(value: Value) -> bool:
-    return isinstance(value.op, Round) and value.op.bits == _BITS
+    return isinstance(value.op, Round) and value.op.bits == BITS

@@ -169,22 +169,28 @@ class Augmenter:
         kinds = [type(step) for step in self.steps]
         return kinds in ([Move], [Move, MixUp])
 
+    @property
+    def _first(self) -> Move | None:
+        """The first step, if it is a move: that samples the training images where they lie."""
+        first = self.steps[0] if self.steps else None
+        return first if isinstance(first, Move) else None
+
     def places(self, samples: np.ndarray, epoch: int) -> np.ndarray | None:
         """Where the first step, if it is a move, takes the pixels of some samples from: many at once cost least."""
-        first = self.steps[0] if self.steps else None
-        return first.places(self._draws(samples, epoch), len(samples)) if isinstance(first, Move) else None
+        first = self._first
+        return None if first is None else first.places(self._draws(samples, epoch), len(samples))
 
     def begin(self, labels: np.ndarray, samples: np.ndarray, epoch: int, places: np.ndarray | None) -> Begun:
         """What is known of a batch before it is sampled, by the numbers of its images among the training images."""
-        first = self.steps[0] if self.steps else None
-        field = first.field(self._draws(samples, epoch)) if isinstance(first, Move) else None
+        first = self._first
+        field = None if first is None else first.field(self._draws(samples, epoch))
         return Begun(samples.astype(np.int32), labels, epoch, places, field)
 
     def finish(self, begun: Begun) -> tuple[np.ndarray, Mix | None]:
         """The images, float32 and normalised, and how they are mixed."""
         mix = None
         images, chosen = self._images, begun.samples
-        if not self._whole or not self.steps or not isinstance(self.steps[0], Move):
+        if not self._whole or self._first is None:
             images, chosen = images[chosen], np.arange(len(chosen), dtype=np.int32)
         draws = self._draws(begun.samples, begun.epoch)
         for i, step in enumerate(self.steps):

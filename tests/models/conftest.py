@@ -93,18 +93,10 @@ class Twins:
 
     def rounding(self, count: int = 4) -> dict[str, float]:
         """How far PyTorch's own step in float32 is from that in float64, on the images of `step_errors`."""
-        images, labels = self._samples(count, clear=True)
-        module = copy.deepcopy(self.module).train()
-        before = {k: v.numpy().copy() for k, v in module.state_dict().items()}
-        loss = self._loss(module(images), labels)
-        loss.backward()
-        after = {k: v.numpy() for k, v in module.state_dict().items()}
-        after |= {k: before[k].astype(np.float64) - p.grad.numpy() for k, p in module.named_parameters()}
-        return self._errors(float(loss.detach()), before, after, 1.0, images, labels)
+        return self._own_errors(copy.deepcopy(self.module).train(), count)
 
     def sensitivity(self, count: int = 4) -> dict[str, float]:
         """How far PyTorch's step in float64 moves where the results of convolutions are off by TILES."""
-        images, labels = self._samples(count, clear=True)
         module = copy.deepcopy(self.module).double().train()
         noise = torch.Generator().manual_seed(0)
 
@@ -114,11 +106,16 @@ class Twins:
 
         for layer in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
             layer.register_forward_hook(disturb)
+        return self._own_errors(module, count)
+
+    def _own_errors(self, module: nn.Module, count: int) -> dict[str, float]:
+        """How far a step of PyTorch's, by a module in its own precision, is from that in float64, on `step_errors`' images."""
+        images, labels = self._samples(count, clear=True)
         before = {k: v.numpy().copy() for k, v in module.state_dict().items()}
-        loss = self._loss(module(images.double()), labels)
+        loss = self._loss(module(images.to(next(module.parameters()).dtype)), labels)
         loss.backward()
         after = {k: v.numpy() for k, v in module.state_dict().items()}
-        after |= {k: before[k] - p.grad.numpy() for k, p in module.named_parameters()}
+        after |= {k: before[k].astype(np.float64) - p.grad.numpy() for k, p in module.named_parameters()}
         return self._errors(float(loss.detach()), before, after, 1.0, images, labels)
 
     def _loss(self, answers: Any, labels: torch.Tensor) -> torch.Tensor:

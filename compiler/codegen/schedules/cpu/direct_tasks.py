@@ -87,8 +87,9 @@ def choose_tasks(shape: Shape, machine: Machine) -> Tasks:
 def _best(shape: Shape, machine: Machine, images: int) -> tuple[float, tuple[int, int]]:
     """The least time, and rows and blocks of the tasks that take it."""
     whole = (shape.rows, shape.blocks)
-    if images == 1 and task_time(shape, machine, *whole, 1) < ALONE:
-        return task_time(shape, machine, *whole, 1), whole
+    alone = task_time(shape, machine, *whole, 1)
+    if images == 1 and alone < ALONE:
+        return alone, whole
     best, chosen = float("inf"), whole
     for rows in divisors(shape.rows):
         for blocks in divisors(shape.blocks):
